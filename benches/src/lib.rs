@@ -1,0 +1,1 @@
+//! pgm's benchmarks: WAL throughput first.

@@ -1,0 +1,1 @@
+//! Programs that embed pgm's libraries, and the quickstart.

@@ -1,0 +1,1 @@
+//! PostgreSQL backups: repository, catalog, manifest, backup, restore.

@@ -1,0 +1,3 @@
+//! The pgm command line.
+
+fn main() {}

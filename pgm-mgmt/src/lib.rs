@@ -1,0 +1,1 @@
+//! pgm's management protocol: frames, typed requests and responses, client.

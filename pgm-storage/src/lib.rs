@@ -1,0 +1,1 @@
+//! Where pgm's bytes rest: storage engines, compression, frames and packs.

@@ -1,0 +1,1 @@
+//! PostgreSQL write-ahead log: receiving, spooling, archiving, reading.

@@ -1,0 +1,1 @@
+//! The daemon as a library: configuration, shared with the command line, and everything behind `pgmd`.

@@ -1,0 +1,3 @@
+//! The pgm daemon.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! pgm's test kit: real PostgreSQL clusters, scripted peers, fault injection; and the journeys.
