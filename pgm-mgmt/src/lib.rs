@@ -1,1 +1,43 @@
-//! pgm's management protocol: frames, typed requests and responses, client.
+//! pgm's management protocol, shared by the daemon and the command line.
+//!
+//! A client sends one [`Request`] and reads [`Event`]s until a [`Response`] or an [`Error`] ends the exchange; then it
+//! may send the next. Every message is one frame (see [`frame`]) with a RON payload. `docs/management.md` describes the
+//! protocol for people who write another client.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use pgm_mgmt::{Client, Deadlines, Request, Response};
+//!
+//! let mut client = Client::connect(Path::new("/var/lib/pgm/run/.s.pgmd"), Deadlines::default())?;
+//! if let Response::Status(status) = client.call(&Request::Status { server: None })? {
+//!     println!("{} servers", status.servers.len());
+//! }
+//! # Ok::<(), pgm_mgmt::ClientError>(())
+//! ```
+//!
+//! What this crate never does: open a repository, read a configuration, know how a job is carried out.
+
+pub mod frame;
+
+mod client;
+mod error_code;
+mod event;
+mod request;
+mod response;
+
+pub use client::{Client, ClientError, Deadlines};
+pub use error_code::{Error, ErrorCode};
+pub use event::{Event, JobId, JobKind, JobProgress, MessageLevel};
+pub use frame::{Frame, FrameError, MessageId};
+pub use request::{
+    BackupChoice, BackupOptions, Request, RestoreOptions, RestoreTarget, TablespaceMapping,
+    TargetAction, TargetPoint,
+};
+pub use response::{
+    BackupDetails, BackupList, BackupStatus, BackupSummary, DaemonStatus, Gap, PlannedRestore,
+    Pong, Reloaded, Response, RestoreOutcome, RunningJobs, ServerBackups, ServerState,
+    ServerStatus, Stopping, TablespaceSummary,
+};
+
+/// The version of the protocol that this crate speaks; [`Pong`] carries the daemon's.
+pub const PROTOCOL_VERSION: u32 = 1;

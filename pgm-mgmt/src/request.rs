@@ -1,0 +1,161 @@
+//! What a client may ask for.
+//!
+//! Every request has one typed answer, named in its doc comment. Fields are plain and checked where they are parsed; a
+//! path is the daemon's business to judge, because it acts with the daemon's rights.
+
+use pgm_proto::{Lsn, ServerName, TimelineId};
+use serde::{Deserialize, Serialize};
+
+use crate::event::JobId;
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Is the daemon there? Answer: [`crate::Response::Pong`].
+    Ping,
+    /// How are the servers? Answer: [`crate::Response::Status`].
+    Status {
+        /// Only this server.
+        server: Option<ServerName>,
+    },
+    /// Take a backup; events until it is done. Answer: [`crate::Response::BackedUp`].
+    ///
+    /// The job goes on when the client goes away; [`Request::Cancel`] ends it.
+    Backup {
+        /// The server to back up.
+        server: ServerName,
+        /// How.
+        options: BackupOptions,
+    },
+    /// Which backups are there? Answer: [`crate::Response::Backups`].
+    ListBackups {
+        /// Only those of this server.
+        server: Option<ServerName>,
+    },
+    /// Everything about one backup. Answer: [`crate::Response::Backup`].
+    Info {
+        /// The server.
+        server: ServerName,
+        /// The backup.
+        backup: BackupChoice,
+    },
+    /// Restore a backup; events until it is done. Answer: [`crate::Response::Restored`], or
+    /// [`crate::Response::Planned`] when `plan_only`.
+    Restore(RestoreOptions),
+    /// Which jobs run? Answer: [`crate::Response::Jobs`].
+    Progress,
+    /// End a job, cleanly. Answer: [`crate::Response::Cancelling`].
+    Cancel {
+        /// The job.
+        job: JobId,
+    },
+    /// Read the configuration again. Answer: [`crate::Response::Reloaded`].
+    Reload,
+    /// Stop the daemon in order. Answer: [`crate::Response::Stopping`], before it stops.
+    Shutdown,
+}
+
+/// How a backup is taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BackupOptions {
+    /// Spread the checkpoint at the start over the usual time instead of asking for it at once.
+    pub spread_checkpoint: bool,
+    /// Transfer at most this much, in KiB a second.
+    pub max_rate_kib: Option<u32>,
+}
+
+/// Which backup is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackupChoice {
+    /// The newest one (for a restore: the newest from which the target can be reached).
+    Newest,
+    /// The oldest one.
+    Oldest,
+    /// The one with this label.
+    Label(String),
+}
+
+impl BackupChoice {
+    /// Reads `newest`, `oldest` or a label. Whether the label exists is the catalog's to say.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "newest" | "latest" => Self::Newest,
+            "oldest" => Self::Oldest,
+            label => Self::Label(label.to_owned()),
+        }
+    }
+}
+
+/// What is restored, where to, and up to which point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreOptions {
+    /// The server whose backup it is.
+    pub server: ServerName,
+    /// The backup.
+    pub backup: BackupChoice,
+    /// The absolute path of the new data directory: absent or empty.
+    pub directory: String,
+    /// How far recovery goes.
+    pub target: RestoreTarget,
+    /// Where tablespaces go that shall not go where they came from.
+    pub tablespaces: Vec<TablespaceMapping>,
+    /// Only say what would be done.
+    pub plan_only: bool,
+    /// The absolute path of the program for `restore_command`; the `pgm-cli` beside the daemon when `None`.
+    #[serde(default)]
+    pub restore_program: Option<String>,
+}
+
+/// How far recovery goes, and what happens then.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestoreTarget {
+    /// The point.
+    pub point: TargetPoint,
+    /// Stop just before the point instead of just after it (`recovery_target_inclusive = off`).
+    pub exclusive: bool,
+    /// The timeline to follow; the newest that descends from the backup's when `None`.
+    pub timeline: Option<TimelineId>,
+    /// What the server does at the target; PostgreSQL's default when `None`.
+    pub action: Option<TargetAction>,
+}
+
+/// The point at which recovery stops.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum TargetPoint {
+    /// The end of the archived WAL.
+    #[default]
+    Latest,
+    /// As soon as the backup is consistent.
+    Immediate,
+    /// A moment, as a timestamp that PostgreSQL reads; UTC when it names no zone.
+    Time(String),
+    /// A position.
+    Lsn(Lsn),
+    /// A transaction.
+    Xid(u64),
+    /// A restore point made with `pg_create_restore_point`.
+    Name(String),
+}
+
+/// What the server does when recovery has reached its target (`recovery_target_action`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetAction {
+    /// Wait, readable, until `pg_wal_replay_resume()`.
+    Pause,
+    /// Become a primary.
+    Promote,
+    /// Stop.
+    Shutdown,
+}
+
+/// A tablespace goes somewhere else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablespaceMapping {
+    /// Its location on the server that was backed up.
+    pub from: String,
+    /// The absolute path of its new folder.
+    pub to: String,
+}

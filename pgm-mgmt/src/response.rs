@@ -1,0 +1,339 @@
+//! The answers. One type for each request.
+//!
+//! All of them serialise with serde; the command line prints the payload of a variant as JSON. That shape is a promise:
+//! fields are added, never renamed or removed. LSNs are text (`16/B374D848`), moments are RFC 3339 in UTC, sizes are
+//! bytes, system identifiers are text (they do not fit a JavaScript number).
+
+use pgm_proto::{Lsn, ServerName, ServerVersion, SlotName, TimelineId};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{JobId, JobProgress};
+
+/// The answer to a request that succeeded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// To [`crate::Request::Ping`].
+    Pong(Pong),
+    /// To [`crate::Request::Status`].
+    Status(DaemonStatus),
+    /// To [`crate::Request::Backup`].
+    BackedUp(BackupSummary),
+    /// To [`crate::Request::ListBackups`].
+    Backups(BackupList),
+    /// To [`crate::Request::Info`].
+    Backup(BackupDetails),
+    /// To [`crate::Request::Restore`] with `plan_only`.
+    Planned(PlannedRestore),
+    /// To [`crate::Request::Restore`].
+    Restored(RestoreOutcome),
+    /// To [`crate::Request::Progress`].
+    Jobs(RunningJobs),
+    /// To [`crate::Request::Cancel`]: the job was told; its own client gets the end.
+    Cancelling(JobId),
+    /// To [`crate::Request::Reload`].
+    Reloaded(Reloaded),
+    /// To [`crate::Request::Shutdown`].
+    Stopping(Stopping),
+}
+
+/// The daemon is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// The daemon's version.
+    pub version: String,
+    /// The protocol it speaks ([`crate::PROTOCOL_VERSION`]).
+    pub protocol: u32,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub started: String,
+}
+
+/// How the daemon and its servers are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub started: String,
+    /// The configuration file.
+    pub config: String,
+    /// Where the repository is.
+    pub repository: String,
+    /// Bytes free in the repository, where the engine can say.
+    pub repository_free_bytes: Option<u64>,
+    /// Bytes free where the spool is.
+    pub spool_free_bytes: Option<u64>,
+    /// The servers, by name.
+    pub servers: Vec<ServerStatus>,
+    /// The jobs that run now.
+    pub jobs: Vec<JobProgress>,
+}
+
+/// How the WAL of one server is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// The server.
+    pub server: ServerName,
+    /// What its receive worker does.
+    pub state: ServerState,
+    /// The replication slot.
+    pub slot: SlotName,
+    /// The process id of the worker, while there is one.
+    pub worker_pid: Option<u32>,
+    /// The server's version, once it has been reached.
+    pub version: Option<ServerVersion>,
+    /// Its system identifier, once it has been reached.
+    pub system_id: Option<String>,
+    /// The timeline it is on.
+    pub timeline: Option<TimelineId>,
+    /// How far WAL has arrived.
+    pub received_lsn: Option<Lsn>,
+    /// How far it is safe on our disk, and so acknowledged.
+    pub durable_lsn: Option<Lsn>,
+    /// How far it is in the repository.
+    pub archived_lsn: Option<Lsn>,
+    /// How far the server itself had written when it was last heard of.
+    pub server_lsn: Option<Lsn>,
+    /// Bytes from `durable_lsn` to `server_lsn`.
+    pub lag_bytes: Option<u64>,
+    /// Seconds of work that would be lost if the server vanished now: 0 while everything it wrote is durable here.
+    pub rpo_seconds: Option<u64>,
+    /// Seconds since the server was last heard of.
+    pub last_message_seconds: Option<u64>,
+    /// Bytes of WAL received since the daemon started.
+    pub received_bytes: u64,
+    /// Segments archived since the daemon started.
+    pub archived_segments: u64,
+    /// Bytes in the spool, waiting to be archived or still being filled.
+    pub spool_bytes: u64,
+    /// How often the worker was started again.
+    pub restarts: u64,
+    /// The newest error, until the worker streams again.
+    pub last_error: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// When it happened.
+    pub last_error_at: Option<String>,
+    /// Holes in the archive.
+    pub gaps: Vec<Gap>,
+    /// How many backups there are.
+    pub backups: u64,
+    /// The newest backup.
+    pub newest_backup: Option<BackupSummary>,
+    /// Why the repository could not be asked, when it could not.
+    pub repository_error: Option<String>,
+}
+
+/// What a server's receive worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// The worker process starts.
+    Starting,
+    /// It connects, or finds out where to go on.
+    Connecting,
+    /// WAL flows.
+    Streaming,
+    /// The connection is gone; it is tried again shortly.
+    Backoff,
+    /// The worker died; it is started again shortly.
+    Restarting,
+    /// Something a person has to mend; it is still tried again.
+    Error,
+    /// The daemon or the server's entry is going away.
+    Stopping,
+    /// No worker.
+    Stopped,
+}
+
+impl ServerState {
+    /// The name in JSON: `streaming`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Connecting => "connecting",
+            Self::Streaming => "streaming",
+            Self::Backoff => "backoff",
+            Self::Restarting => "restarting",
+            Self::Error => "error",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// WAL that is missing from a server's archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// The first missing byte.
+    pub from: Lsn,
+    /// The first byte after the hole.
+    pub to: Lsn,
+}
+
+/// One backup, in a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupSummary {
+    /// The server.
+    pub server: ServerName,
+    /// The backup's name.
+    pub label: String,
+    /// `full`.
+    pub kind: String,
+    /// Whether it can be trusted.
+    pub status: BackupStatus,
+    /// When it began.
+    pub started: String,
+    /// When it ended.
+    pub stopped: String,
+    /// The timeline it was taken on.
+    pub timeline: TimelineId,
+    /// Where its WAL begins.
+    pub start_lsn: Lsn,
+    /// Where it is consistent.
+    pub end_lsn: Lsn,
+    /// The server's version.
+    pub version: ServerVersion,
+    /// The server's system identifier.
+    pub system_id: String,
+    /// Bytes of the server's files.
+    pub raw_bytes: u64,
+    /// Bytes in the repository.
+    pub stored_bytes: u64,
+    /// How it is compressed: `zstd:3`.
+    pub compression: String,
+}
+
+/// Whether a backup can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupStatus {
+    /// Complete.
+    Valid,
+    /// Complete, with something that a person should read: see the warnings.
+    Warnings,
+    /// Its catalog entry cannot be read.
+    Damaged,
+}
+
+/// The backups of the servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupList {
+    /// By server name.
+    pub servers: Vec<ServerBackups>,
+}
+
+/// The backups of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerBackups {
+    /// The server.
+    pub server: ServerName,
+    /// Oldest first.
+    pub backups: Vec<BackupSummary>,
+    /// Holes in the server's archived WAL.
+    pub gaps: Vec<Gap>,
+}
+
+/// Everything about one backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupDetails {
+    /// The line of the list.
+    pub summary: BackupSummary,
+    /// Its packs: names and sizes.
+    pub packs: u64,
+    /// Files in it, where the catalog says.
+    pub files: Option<u64>,
+    /// Its tablespaces.
+    pub tablespaces: Vec<TablespaceSummary>,
+    /// The checksum of its manifest.
+    pub manifest_checksum: Option<String>,
+    /// What a person should read: damaged pages, notices of the server.
+    pub warnings: Vec<String>,
+}
+
+/// A tablespace of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablespaceSummary {
+    /// Its object id.
+    pub oid: u32,
+    /// Where it was on the server.
+    pub location: String,
+}
+
+/// What a restore would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedRestore {
+    /// The server.
+    pub server: ServerName,
+    /// The backup that would be used.
+    pub label: String,
+    /// Where to.
+    pub directory: String,
+    /// The target in words.
+    pub target: String,
+    /// The timeline recovery would follow.
+    pub timeline: TimelineId,
+    /// Where recovery begins.
+    pub start_lsn: Lsn,
+    /// How far the archived WAL reaches on that timeline.
+    pub reachable_lsn: Option<Lsn>,
+    /// Packs to read.
+    pub packs: u64,
+    /// Bytes to read from them.
+    pub stored_bytes: u64,
+    /// Bytes to write.
+    pub raw_bytes: u64,
+    /// WAL segments to replay at most.
+    pub wal_segments: u64,
+    /// The steps, for people.
+    pub steps: Vec<String>,
+}
+
+/// A restore is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreOutcome {
+    /// The server.
+    pub server: ServerName,
+    /// The backup that was used.
+    pub label: String,
+    /// Where it is.
+    pub directory: String,
+    /// The target in words.
+    pub target: String,
+    /// Files written.
+    pub files: u64,
+    /// Bytes written.
+    pub raw_bytes: u64,
+    /// Milliseconds it took.
+    pub elapsed_ms: u64,
+    /// What a person should read.
+    pub warnings: Vec<String>,
+}
+
+/// The jobs that run now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningJobs {
+    /// Oldest first.
+    pub jobs: Vec<JobProgress>,
+}
+
+/// The configuration was read again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What changed and is in force now, one line each.
+    pub applied: Vec<String>,
+    /// What changed and waits for a restart, one line each.
+    pub restart_required: Vec<String>,
+}
+
+/// The daemon stops.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// Its process id, to wait for its end.
+    pub pid: u32,
+}
