@@ -1,15 +1,27 @@
 //! PostgreSQL's wire and replication protocol, seen from a client that backs servers up.
 
+mod client;
+mod conninfo;
+mod error;
+pub mod frame;
 mod lsn;
 mod name;
 mod secret;
+mod stream;
 mod system_id;
 mod timeline;
 mod version;
 
+pub use client::{Client, Session};
+pub use conninfo::{
+    ChannelBinding, ConnInfo, ConnInfoError, Defaults, Host, Keepalive, Place, RootCertificates,
+    SslMode, TargetSession,
+};
+pub use error::{AuthenticationError, Encryption, Error, Peer, ServerError, ServerNotice, TlsError};
 pub use lsn::{Lsn, ParseLsnError};
 pub use name::{ParseNameError, ServerName, SlotName};
 pub use secret::Secret;
+pub use stream::Woken;
 pub use system_id::SystemId;
 pub use timeline::{ParseTimelineError, TimelineId};
 pub use version::ServerVersion;

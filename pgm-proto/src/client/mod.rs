@@ -1,0 +1,60 @@
+//! One session with a PostgreSQL server.
+//!
+//! A [`Client`] is made by [`Client::connect`] (`connect.rs`: which host, which address; `handshake.rs`: TLS, login)
+//! and then sends one command at a time. It blocks the calling thread; every wait has a deadline or is one in which
+//! the server may rightly take long, and there the kernel's keepalives find a server that is gone.
+
+use std::collections::BTreeMap;
+
+use crate::error::Peer;
+use crate::frame::FrameReader;
+use crate::stream::Stream;
+use crate::{Encryption, ServerVersion};
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    /// SQL in one database.
+    Sql,
+    /// Physical replication: replication commands only, no database.
+    PhysicalReplication,
+}
+
+/// A session with a server, ready for the next command.
+#[derive(Debug)]
+pub struct Client {
+    pub(crate) stream: Stream,
+    /// Whatever the server sent beyond the handshake is still in here.
+    pub(crate) reader: FrameReader,
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) version: ServerVersion,
+    pub(crate) session: Session,
+    pub(crate) peer: Peer,
+}
+
+impl Client {
+    /// The server's version.
+    pub fn server_version(&self) -> ServerVersion {
+        self.version
+    }
+
+    /// A setting that the server reports by itself, such as `server_version` or `in_hot_standby`.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).map(String::as_str)
+    }
+
+    /// What the session is for.
+    pub fn session(&self) -> Session {
+        self.session
+    }
+
+    /// The server at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Whether the session is encrypted.
+    pub fn encryption(&self) -> Encryption {
+        if self.stream.is_encrypted() { Encryption::Tls } else { Encryption::None }
+    }
+}
