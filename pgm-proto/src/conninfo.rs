@@ -227,6 +227,11 @@ impl ConnInfo {
         self.application_name.as_deref()
     }
 
+    /// Whether the string itself holds a password.
+    pub fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+
     /// The same with another application name.
     #[must_use]
     pub fn with_application_name(mut self, name: impl Into<String>) -> Self {
