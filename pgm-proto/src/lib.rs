@@ -10,6 +10,7 @@ mod secret;
 mod stream;
 mod system_id;
 mod timeline;
+mod transport;
 mod version;
 
 pub use client::{Client, Session};
@@ -24,4 +25,7 @@ pub use secret::Secret;
 pub use stream::Woken;
 pub use system_id::SystemId;
 pub use timeline::{ParseTimelineError, TimelineId};
+pub use transport::{
+    Incoming, Outgoing, ServerIdentity, SlotPosition, StandbyStatus, WalTransport,
+};
 pub use version::ServerVersion;
