@@ -1,1 +1,28 @@
 //! pgm's test kit: real PostgreSQL clusters, scripted peers, fault injection; and the journeys.
+//!
+//! A journey (`tests/tests/*.rs`) makes what it needs out of these parts, and everything that it made is gone when its
+//! values are dropped. What fails in the kit fails the test that uses it: the kit panics with the reason.
+//!
+//! Journeys are run by `tests/run`, which fetches PostgreSQL and leaves root's privileges.
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "a test kit: what fails in it must fail the test"
+)]
+
+mod certificates;
+mod cluster;
+mod compare;
+mod majors;
+mod port;
+mod process;
+mod scratch;
+mod wait;
+
+pub use certificates::Certificates;
+pub use cluster::{Auth, Cluster, ClusterBuilder, PASSWORD, ROLE, StopMode, Tls};
+pub use compare::{Difference, differences};
+pub use majors::{Major, majors};
+pub use process::{Run, run, run_ok};
+pub use scratch::Scratch;
+pub use wait::{wait_for, wait_until};
