@@ -1,1 +1,24 @@
 //! PostgreSQL backups: repository, catalog, manifest, backup, restore.
+//!
+//! Modules in reading order: [`label`](BackupLabel) and [`Context`] are the words, `repository` is the layout with its
+//! locks, staging areas and sweeps, [`catalog`] says which backups there are, [`manifest`] where each page of one
+//! rests, [`backup`] takes one and [`restore`] gives one back. This crate never reads a configuration file, the home
+//! directory or the terminal: it takes typed options and reports progress through a value.
+
+mod context;
+mod error;
+mod label;
+mod record;
+
+pub mod backup;
+pub mod catalog;
+pub mod manifest;
+pub mod repository;
+pub mod restore;
+
+pub use backup::{BackupRequest, Coverage, WalCoverage};
+pub use catalog::{BackupEntry, Catalog};
+pub use context::{Context, Phase, Progress, ProgressSink, Quiet};
+pub use error::{Error, Result};
+pub use label::{BackupLabel, ParseLabelError};
+pub use repository::{Purpose, Repository};

@@ -1,0 +1,161 @@
+//! The catalog entry `backup.ron`: everything about one backup but its files.
+//!
+//! It is written last, with put-if-absent: it is the commit point of a backup. It carries the checksums of the manifest
+//! objects, and through the manifest's packs and frames everything else is checked.
+
+use jiff::Timestamp;
+use pgm_proto::{Lsn, ServerName, ServerVersion, SystemId, TimelineId};
+use pgm_storage::Compression;
+use serde::{Deserialize, Serialize};
+
+use crate::label::BackupLabel;
+
+/// One backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupEntry {
+    /// Format version of the entry.
+    pub format: u32,
+    /// Its name: the UTC second at which it began.
+    pub label: BackupLabel,
+    /// The server.
+    pub server: ServerName,
+    /// What it contains.
+    pub kind: BackupKind,
+    /// How it was taken.
+    pub method: BackupMethod,
+    /// Why it was taken in that way.
+    pub reason: String,
+    /// Whether anything was wrong with what the server sent.
+    pub status: BackupStatus,
+    /// Warnings of the server, verbatim, and ours.
+    pub warnings: Vec<String>,
+    /// The server's system identifier.
+    pub system_id: SystemId,
+    /// The server's version.
+    pub version: ServerVersion,
+    /// The server's WAL segment size in bytes.
+    pub segment_bytes: u32,
+    /// Whether the server had page checksums.
+    pub data_checksums: DataChecksums,
+    /// The timeline of the backup.
+    pub timeline: TimelineId,
+    /// Replay must begin here.
+    pub start_lsn: Lsn,
+    /// Replay must reach this position before the data directory is consistent.
+    pub end_lsn: Lsn,
+    /// What the server's `backup_label` says.
+    pub start_facts: StartFacts,
+    /// When it began, by pgm's clock.
+    pub started: Timestamp,
+    /// When the server had ended it, by pgm's clock.
+    pub stopped: Timestamp,
+    /// Where the WAL from start to end is.
+    pub wal: BackupWal,
+    /// How the packs were compressed.
+    pub compression: Compression,
+    /// Counts and sizes.
+    pub size: BackupSize,
+    /// Tablespaces beside the data directory.
+    pub tablespaces: Vec<TablespaceEntry>,
+    /// Size and checksum of the object `manifest`.
+    pub manifest: ObjectChecksum,
+    /// Size and checksum of the object `pg_manifest`, if the server sent one.
+    pub server_manifest: Option<ObjectChecksum>,
+}
+
+impl BackupEntry {
+    /// The newest format version that this code knows.
+    pub const FORMAT: u32 = 1;
+
+    /// The WAL that the backup needs to become consistent: from here (inclusive) to there (exclusive).
+    pub fn wal_range(&self) -> (Lsn, Lsn) {
+        (self.start_lsn, self.end_lsn)
+    }
+}
+
+/// What a backup contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackupKind {
+    /// Every page is in its own packs.
+    Full,
+}
+
+/// How a backup was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackupMethod {
+    /// The replication command BASE_BACKUP.
+    BaseBackup,
+}
+
+/// Whether the server sent what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackupStatus {
+    /// All is well.
+    Complete,
+    /// The server found pages whose checksum is wrong; the warnings name them.
+    DamagedPages,
+}
+
+/// Whether the server had page checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DataChecksums {
+    /// Yes: the server checked every page that it sent.
+    On,
+    /// No.
+    Off,
+}
+
+/// Where the WAL is that makes a backup consistent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackupWal {
+    /// In the server's WAL archive.
+    Archive,
+    /// In the backup itself, below `pg_wal`: it stands alone.
+    Included,
+}
+
+/// Counts and sizes of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BackupSize {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Bytes of all files.
+    pub raw_bytes: u64,
+    /// Bytes of the backup's own objects: packs and manifests.
+    pub stored_bytes: u64,
+    /// Packs of its own.
+    pub packs: u32,
+}
+
+/// A tablespace beside the data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablespaceEntry {
+    /// Its OID, and its name below `pg_tblspc`.
+    pub oid: u32,
+    /// Where the server had it.
+    pub location: String,
+}
+
+/// Size and checksum of a whole object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectChecksum {
+    /// Its bytes.
+    pub size: u64,
+    /// CRC-32C of its bytes.
+    pub crc32c: u32,
+}
+
+/// The contents of the server's `backup_label` file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StartFacts {
+    /// The checkpoint from which replay begins.
+    pub checkpoint_lsn: Option<Lsn>,
+    /// `BACKUP FROM`: `primary` or `standby`.
+    pub from: Option<String>,
+    /// `START TIME` in the server's words and time zone.
+    pub start_time: Option<String>,
+    /// `LABEL`: the label that was given to the server.
+    pub label: Option<String>,
+}

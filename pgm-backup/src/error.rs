@@ -1,0 +1,219 @@
+//! What can go wrong with repositories, backups and restores, by what the caller can do about it.
+
+use pgm_proto::{Lsn, ServerName, SystemId, TimelineId};
+use pgm_storage::{ObjectPath, StorageError};
+
+use crate::label::BackupLabel;
+use crate::repository::{LockOwner, Purpose};
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation on a repository failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The server or the connection to it failed.
+    #[error(transparent)]
+    Server(#[from] pgm_proto::Error),
+    /// Somebody asked for the operation to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// There is no repository.
+    #[error("there is no repository in {location}")]
+    RepositoryMissing {
+        /// The storage.
+        location: String,
+    },
+    /// A repository is there already.
+    #[error("there is a repository in {location} already")]
+    RepositoryExists {
+        /// The storage.
+        location: String,
+    },
+    /// An object was written by a newer pgm.
+    #[error("{object} has format version {found}, but this pgm knows versions up to {newest}")]
+    UnknownFormat {
+        /// The object.
+        object: ObjectPath,
+        /// Its format version.
+        found: u32,
+        /// The newest format version known here.
+        newest: u32,
+    },
+    /// An object is there, and its bytes are not what was written.
+    #[error("{object} is damaged: {reason}")]
+    Damaged {
+        /// The object.
+        object: ObjectPath,
+        /// Where and how.
+        reason: String,
+    },
+    /// The server is not the one that the repository knows under this name.
+    #[error(
+        "server `{server}` has system identifier {found}, but the repository knows it as {known}"
+    )]
+    OtherSystem {
+        /// The server.
+        server: ServerName,
+        /// The identifier in the repository.
+        known: SystemId,
+        /// The identifier of the server that answered.
+        found: SystemId,
+    },
+    /// The server's WAL segment size is not the one that the repository knows.
+    #[error(
+        "server `{server}` has WAL segments of {found} bytes, but the repository knows {known} bytes"
+    )]
+    OtherSegmentSize {
+        /// The server.
+        server: ServerName,
+        /// The size in the repository.
+        known: u32,
+        /// The size of the server that answered.
+        found: u32,
+    },
+    /// The repository has nothing of this server.
+    #[error("the repository knows no server `{server}`")]
+    UnknownServer {
+        /// The server.
+        server: ServerName,
+    },
+    /// There is no such backup.
+    #[error("server `{server}` has no backup {label}")]
+    NoSuchBackup {
+        /// The server.
+        server: ServerName,
+        /// The label asked for.
+        label: String,
+    },
+    /// Another process works on this server.
+    #[error("the {purpose} lock of server `{server}` is held by {owner}")]
+    LockHeld {
+        /// The server.
+        server: ServerName,
+        /// What the lock is for.
+        purpose: Purpose,
+        /// Who holds it.
+        owner: Box<LockOwner>,
+    },
+    /// Our lock ran out or was taken over; the operation stops before it changes anything.
+    #[error("the {purpose} lock of server `{server}` was lost: {reason}")]
+    LockLost {
+        /// The server.
+        server: ServerName,
+        /// What the lock is for.
+        purpose: Purpose,
+        /// Why.
+        reason: String,
+    },
+    /// The server's version cannot be backed up.
+    #[error("server `{server}` runs PostgreSQL {version}; pgm backs up 14 and newer")]
+    UnsupportedVersion {
+        /// The server.
+        server: ServerName,
+        /// Its version.
+        version: pgm_proto::ServerVersion,
+    },
+    /// The server sent a backup that cannot be right.
+    #[error("the server's backup stream is not valid: {reason}")]
+    BadStream {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The WAL that a backup needs did not become durable in time.
+    #[error(
+        "backup {label} needs the WAL of timeline {timeline} from {start} to {end}, and {missing} did not arrive \
+         within {waited_seconds} s"
+    )]
+    WalMissing {
+        /// The backup, which was given up.
+        label: BackupLabel,
+        /// The timeline.
+        timeline: TimelineId,
+        /// The first byte needed.
+        start: Lsn,
+        /// The end of what is needed.
+        end: Lsn,
+        /// What is missing.
+        missing: String,
+        /// How long it was waited for.
+        waited_seconds: u64,
+    },
+    /// WAL coverage could not be found out.
+    #[error("cannot tell which WAL is durable")]
+    Coverage(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The operating system refused something that should always work.
+    #[error("{operation} failed")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The next thing to do, for a person.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Storage(error) => error.hint(),
+            Self::Server(error) => error.hint(),
+            Self::RepositoryMissing { .. } => Some(
+                "check the path; a new repository is made by `pgm-cli init` or the first start of pgmd".into(),
+            ),
+            Self::RepositoryExists { .. } => {
+                Some("open it instead, or choose an empty directory".into())
+            }
+            Self::UnknownFormat { .. } => {
+                Some("use the pgm that wrote the repository, or a newer one".into())
+            }
+            Self::Damaged { object, .. } => Some(format!(
+                "check the disk, and restore {object} from another copy of the repository; other backups are not \
+                 affected"
+            )),
+            Self::OtherSystem { server, .. } => Some(format!(
+                "if this is a new cluster (initdb, pg_upgrade), give it another name in the configuration; if not, \
+                 check that the connection of `{server}` leads to the right server"
+            )),
+            Self::OtherSegmentSize { server, .. } => Some(format!(
+                "the segment size was changed with pg_resetwal: give the server another name than `{server}` and take \
+                 a new backup"
+            )),
+            Self::UnknownServer { .. } => {
+                Some("`pgm-cli status` lists the servers; names are case-sensitive".into())
+            }
+            Self::NoSuchBackup { server, .. } => {
+                Some(format!("`pgm-cli list-backup {server}` lists the backups there are"))
+            }
+            Self::LockHeld { owner, .. } => Some(owner.hint()),
+            Self::LockLost { .. } => Some(
+                "the process stood still for too long, or the repository was out of reach; nothing was changed, so \
+                 run the operation again"
+                    .into(),
+            ),
+            Self::UnsupportedVersion { .. } => {
+                Some("upgrade the server with pg_upgrade, or back it up with its own tools".into())
+            }
+            Self::BadStream { .. } => Some(
+                "check that the address is that of a PostgreSQL server; its log may say more".into(),
+            ),
+            Self::WalMissing { .. } => Some(
+                "check that the server's WAL is being received (`pgm-cli status`), then take the backup again".into(),
+            ),
+            Self::Coverage(_) | Self::Cancelled | Self::System { .. } => None,
+        }
+    }
+
+    /// An object whose bytes are not what was written.
+    pub(crate) fn damaged(object: &ObjectPath, reason: impl Into<String>) -> Self {
+        Self::Damaged {
+            object: object.clone(),
+            reason: reason.into(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Where each object rests in a repository.
+//!
+//! ```text
+//! repository.ron                     format version and id of the repository
+//! SERVER/server.ron                  system identifier, version, segment size
+//! SERVER/lock/PURPOSE/GENERATION     who works on the server
+//! SERVER/backup/LABEL/backup.ron     the catalog entry, written last
+//! SERVER/backup/LABEL/manifest       every file and where its bytes rest
+//! SERVER/backup/LABEL/pg_manifest    the server's own backup_manifest
+//! SERVER/backup/LABEL/NNNN.pack      the data
+//! SERVER/wal/…                       the WAL archive: pgm-wal's
+//! ```
+
+use pgm_proto::ServerName;
+use pgm_storage::ObjectPath;
+
+use super::Purpose;
+use crate::label::BackupLabel;
+
+fn path(text: &str) -> ObjectPath {
+    ObjectPath::parse(text).expect("names of servers and labels are components of paths")
+}
+
+/// `repository.ron`.
+pub fn repository() -> ObjectPath {
+    path("repository.ron")
+}
+
+/// `SERVER`: everything of a server.
+pub fn server_folder(server: &ServerName) -> ObjectPath {
+    path(server.as_str())
+}
+
+/// `SERVER/server.ron`.
+pub fn server(server: &ServerName) -> ObjectPath {
+    path(&format!("{server}/server.ron"))
+}
+
+/// `SERVER/lock/PURPOSE`: the folder of a lock.
+pub fn lock(server: &ServerName, purpose: Purpose) -> ObjectPath {
+    path(&format!("{server}/lock/{purpose}"))
+}
+
+/// `SERVER/backup`: the folder of all backups.
+pub fn backups(server: &ServerName) -> ObjectPath {
+    path(&format!("{server}/backup"))
+}
+
+/// `SERVER/backup/LABEL`: the folder of one backup.
+pub fn backup(server: &ServerName, label: BackupLabel) -> ObjectPath {
+    path(&format!("{server}/backup/{label}"))
+}
+
+/// `SERVER/backup/LABEL/backup.ron`.
+pub fn entry(server: &ServerName, label: BackupLabel) -> ObjectPath {
+    path(&format!("{server}/backup/{label}/backup.ron"))
+}
+
+/// `SERVER/backup/LABEL/manifest`.
+pub fn manifest(server: &ServerName, label: BackupLabel) -> ObjectPath {
+    path(&format!("{server}/backup/{label}/manifest"))
+}
+
+/// `SERVER/backup/LABEL/pg_manifest`.
+pub fn server_manifest(server: &ServerName, label: BackupLabel) -> ObjectPath {
+    path(&format!("{server}/backup/{label}/pg_manifest"))
+}
+
+/// `SERVER/backup/LABEL/NNNN.pack`; more digits when four are not enough.
+pub fn pack(server: &ServerName, label: BackupLabel, number: u32) -> ObjectPath {
+    path(&format!("{server}/backup/{label}/{number:04}.pack"))
+}

@@ -1,0 +1,183 @@
+//! A repository: where the backups and the WAL of any number of servers rest.
+//!
+//! A [`Repository`] is a storage with a `repository.ron` of a known format. Reading needs no lock; whoever writes or
+//! removes backups of a server holds its [`Lock`]. The layout is drawn in [`layout`]; every object but a lock is
+//! written once and never changed.
+
+pub mod layout;
+mod lock;
+mod owner;
+mod server;
+mod staging;
+mod sweep;
+
+use std::fmt;
+use std::sync::Arc;
+
+use pgm_proto::ServerName;
+use pgm_storage::{PackReader, PutMode, Storage};
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{BackupEntry, Catalog};
+use crate::error::{Error, Result};
+use crate::manifest::{ManifestReader, PackRecord};
+use crate::record::{self, RECORD_BYTES_MAX};
+
+pub use lock::{Lock, Purpose};
+pub use owner::LockOwner;
+pub use server::{ServerFacts, ServerRecord};
+pub use staging::Staging;
+pub use sweep::SweepReport;
+
+const FORMAT: u32 = 1;
+
+/// An opened repository; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    id: RepositoryId,
+}
+
+/// A repository's random name, the same wherever it is copied to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RepositoryId(String);
+
+#[derive(Serialize, Deserialize)]
+struct RepositoryRecord {
+    format: u32,
+    id: RepositoryId,
+}
+
+impl Repository {
+    /// Makes a repository in `storage`, which must not be one already.
+    pub fn create(storage: Arc<dyn Storage>) -> Result<Self> {
+        let id = RepositoryId(random_hex()?);
+        let bytes = record::encode(&RepositoryRecord {
+            format: FORMAT,
+            id: id.clone(),
+        });
+        match storage.put(&layout::repository(), &bytes, PutMode::Create) {
+            Ok(()) => Ok(Self { storage, id }),
+            Err(error) if error.is_already_exists() => Err(Error::RepositoryExists {
+                location: storage.describe(),
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens the repository in `storage`; fails if there is none, or one of a newer format.
+    pub fn open(storage: Arc<dyn Storage>) -> Result<Self> {
+        let path = layout::repository();
+        let bytes = match storage.get(&path, RECORD_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => {
+                return Err(Error::RepositoryMissing {
+                    location: storage.describe(),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let RepositoryRecord { id, .. } = record::decode(&path, &bytes, FORMAT)?;
+        Ok(Self { storage, id })
+    }
+
+    /// Opens the repository in `storage`, or makes it.
+    pub fn open_or_create(storage: Arc<dyn Storage>) -> Result<Self> {
+        match Self::open(Arc::clone(&storage)) {
+            Err(Error::RepositoryMissing { .. }) => {}
+            opened => return opened,
+        }
+        match Self::create(Arc::clone(&storage)) {
+            // Somebody else made it meanwhile.
+            Err(Error::RepositoryExists { .. }) => Self::open(storage),
+            created => created,
+        }
+    }
+
+    /// The repository's id.
+    pub fn id(&self) -> &RepositoryId {
+        &self.id
+    }
+
+    /// The storage below.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// The servers that have anything here, sorted.
+    pub fn servers(&self) -> Result<Vec<ServerName>> {
+        let folders = self.storage.folders(&pgm_storage::ObjectPath::root())?;
+        Ok(folders
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect())
+    }
+
+    /// What the repository knows of `server`; `None` if nothing was registered yet.
+    pub fn server(&self, server: &ServerName) -> Result<Option<ServerRecord>> {
+        server::read(&*self.storage, server)
+    }
+
+    /// Notes who `server` is, or checks that it still is the one that was noted.
+    pub fn register(&self, server: &ServerName, facts: &ServerFacts) -> Result<ServerRecord> {
+        server::register(&*self.storage, server, facts)
+    }
+
+    /// The backups of `server`.
+    pub fn catalog(&self, server: &ServerName) -> Result<Catalog> {
+        Catalog::read(&*self.storage, server)
+    }
+
+    /// The manifest of a backup, checked against the entry's checksum.
+    pub fn manifest(&self, entry: &BackupEntry) -> Result<ManifestReader> {
+        let path = layout::manifest(&entry.server, entry.label);
+        ManifestReader::open(&*self.storage, &path, entry)
+    }
+
+    /// Opens a pack of `server` that a manifest names, checked against the size noted there.
+    pub fn pack(&self, server: &ServerName, pack: &PackRecord) -> Result<PackReader> {
+        let path = layout::pack(server, pack.label, pack.number);
+        let object = self.storage.open(&path)?;
+        if object.size() != pack.size {
+            let reason = format!("it has {} bytes instead of {}", object.size(), pack.size);
+            return Err(Error::damaged(&path, reason));
+        }
+        Ok(PackReader::open(object)?)
+    }
+
+    /// Takes the lock of `server` for one purpose, or says who holds it.
+    pub fn lock(&self, server: &ServerName, purpose: Purpose) -> Result<Lock> {
+        Lock::take(&self.storage, server, purpose, lock::Lease::default())
+    }
+
+    /// Removes what interrupted backups of the locked server left: folders without catalog entry, and the leftovers of
+    /// dead writers. Nothing that is in doubt is removed.
+    pub fn sweep(&self, lock: &Lock) -> Result<SweepReport> {
+        sweep::sweep(&*self.storage, lock)
+    }
+
+    /// Begins a new backup of the locked server.
+    pub fn stage(&self, lock: &Lock) -> Result<Staging> {
+        Staging::begin(&self.storage, lock, jiff::Timestamp::now())
+    }
+}
+
+impl fmt::Display for RepositoryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// 128 random bits as 32 digits.
+fn random_hex() -> Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Error::System {
+        operation: "reading random bytes",
+        source: std::io::Error::other(error),
+    })?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests;
