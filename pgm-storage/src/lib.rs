@@ -1,1 +1,52 @@
-//! Where pgm's bytes rest: storage engines, compression, frames and packs.
+//! Where pgm's bytes rest: storage engines, compression, frames and packs. Knows nothing of PostgreSQL.
+//!
+//! A [`Storage`] keeps immutable objects, atomically and durably; a pack is an object made of frames, each compressed
+//! and checked on its own.
+//!
+//! ```
+//! use pgm_storage::{
+//!     Compression, FrameDecoder, MemoryStorage, ObjectPath, PackReader, PackWriter, Storage,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let storage = MemoryStorage::new(); // or LocalStorage::create(directory)?
+//! let path = ObjectPath::parse("main/backup/20261122T023456Z/0001.pack")?;
+//!
+//! let mut pack = PackWriter::new(storage.create(&path)?, Compression::ZSTD)?;
+//! pack.append(&[42; 100_000])?;
+//! let summary = pack.finish()?; // durable and visible from here on
+//! assert_eq!(summary.raw_bytes, 100_000);
+//!
+//! let pack = PackReader::open(storage.open(&path)?)?;
+//! let (mut scratch, mut raw) = (Vec::new(), Vec::new());
+//! pack.read(&pack.frames()[0], &mut FrameDecoder::new()?, &mut scratch, &mut raw)?;
+//! assert_eq!(raw, [42; 100_000]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod cancel;
+mod checksum;
+mod codec;
+pub mod conformance;
+mod error;
+mod frame;
+mod local;
+mod memory;
+mod pack;
+mod path;
+mod storage;
+
+pub use cancel::{Cancel, Cancelled};
+pub use checksum::crc32c;
+pub use codec::{Codec, Compression, ParseCompressionError};
+pub use error::{Result, StorageError};
+pub use frame::{
+    FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FRAME_RAW_MAX, FrameDamage, FrameDecoder, FrameEncoder,
+    FrameError, FrameHeader,
+};
+pub use local::LocalStorage;
+pub use memory::MemoryStorage;
+pub use pack::{FrameLocation, PACK_FRAMES_MAX, PackKind, PackReader, PackSummary, PackWriter};
+pub use path::{ObjectPath, ParsePathError};
+pub use storage::{ObjectMeta, ObjectReader, ObjectWriter, PutMode, Space, Storage};
