@@ -3,6 +3,7 @@
 //! Every error names its objects (host, user, file) and has a [`Error::hint`] where there is a next action. No
 //! password, key or connection string with a password is ever part of an error.
 
+mod condition;
 mod hint;
 mod server;
 
@@ -89,6 +90,25 @@ pub enum Error {
     /// The server answered a command with an error.
     #[error(transparent)]
     Server(#[from] Box<ServerError>),
+    /// The replication slot does not exist, and is not to be created.
+    #[error("replication slot `{slot}` does not exist")]
+    SlotMissing {
+        /// The slot.
+        slot: crate::SlotName,
+    },
+    /// The server is too old for a command.
+    #[error("{command} needs PostgreSQL {major_min} or later, and the server is {version}")]
+    TooOld {
+        /// The command.
+        command: &'static str,
+        /// The first major version that has it.
+        major_min: u32,
+        /// The server's version.
+        version: crate::ServerVersion,
+    },
+    /// The caller asked for an end of the wait.
+    #[error("interrupted while waiting for the server")]
+    Interrupted,
     /// The server did not answer in time.
     #[error("timed out while waiting for {waiting_for}")]
     Timeout {
@@ -238,6 +258,12 @@ impl From<io::Error> for Error {
             | io::ErrorKind::BrokenPipe => Self::Closed,
             _ => Self::Io(error),
         }
+    }
+}
+
+impl From<crate::frame::FrameError> for Error {
+    fn from(error: crate::frame::FrameError) -> Self {
+        Self::Protocol(error.to_string())
     }
 }
 

@@ -5,15 +5,19 @@ mod conninfo;
 mod error;
 pub mod frame;
 mod lsn;
+mod message;
 mod name;
+mod passfile;
+mod scram;
 mod secret;
 mod stream;
 mod system_id;
 mod timeline;
+mod tls;
 mod transport;
 mod version;
 
-pub use client::{Client, Session};
+pub use client::{Client, SILENCE_MAX, Session};
 pub use conninfo::{
     ChannelBinding, ConnInfo, ConnInfoError, Defaults, Host, Keepalive, Place, RootCertificates,
     SslMode, TargetSession,

@@ -163,7 +163,8 @@ impl TlsStream {
         Ok(())
     }
 
-    fn flush(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+    /// Sends everything that waits to be sent.
+    pub(crate) fn flush(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         loop {
             self.flush_some()?;
             if !self.session.wants_write() {
@@ -195,7 +196,17 @@ pub(crate) fn wait_writable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -
     }
 }
 
-fn write_all<S: Write + AsFd>(
+/// Waits until `socket` has bytes to read; `TimedOut` when `deadline` comes first.
+pub(crate) fn wait_for_bytes(socket: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    match poll_until(&mut polled, Some(deadline))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes all of `bytes` to a non-blocking socket.
+pub(crate) fn write_all<S: Write + AsFd>(
     socket: &mut S,
     mut bytes: &[u8],
     deadline: Option<Instant>,

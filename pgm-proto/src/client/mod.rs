@@ -4,12 +4,22 @@
 //! and then sends one command at a time. It blocks the calling thread; every wait has a deadline or is one in which
 //! the server may rightly take long, and there the kernel's keepalives find a server that is gone.
 
+mod exchange;
+
+mod connect;
+mod handshake;
+mod login;
+mod target;
+
 use std::collections::BTreeMap;
 
 use crate::error::Peer;
 use crate::frame::FrameReader;
 use crate::stream::Stream;
 use crate::{Encryption, ServerVersion};
+
+pub use exchange::SILENCE_MAX;
+pub(crate) use exchange::Exchange;
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +40,8 @@ pub struct Client {
     pub(crate) version: ServerVersion,
     pub(crate) session: Session,
     pub(crate) peer: Peer,
+    /// How it waits, and notices; begins as the default.
+    pub(crate) exchange: Exchange,
 }
 
 impl Client {
