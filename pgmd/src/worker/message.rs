@@ -1,0 +1,131 @@
+//! What supervisor and worker say to each other over the worker's pipes.
+//!
+//! The description goes in on the standard input as one line of RON, and the pipe then stays open: its end means that
+//! the supervisor is gone. Events come out on the standard output, one line of RON each.
+
+use std::path::PathBuf;
+
+use pgm_mgmt::{BackupOptions, Error, Gap, RestoreOptions};
+use pgm_proto::{ConnInfo, ConnInfoError, Defaults, ServerName, SlotName};
+use pgm_storage::Compression;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, LogLevel, ServerConfig};
+
+/// The longest line between the two.
+pub const LINE_BYTES_MAX: usize = 4 << 20;
+
+/// What every worker is told first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Description {
+    /// The server that the worker is for.
+    pub server: ServerName,
+    /// How much it logs.
+    pub log_level: LogLevel,
+    /// Its place in the shared state.
+    pub slot: usize,
+    /// The repository's folder.
+    pub repository: PathBuf,
+    /// How new objects are compressed.
+    pub compression: Compression,
+    /// The server's spool.
+    pub spool: PathBuf,
+    /// What it does.
+    pub task: Task,
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Task {
+    /// Receives and archives WAL until it is told to stop.
+    Receive {
+        /// How to reach the server.
+        connection: Connection,
+        /// The replication slot.
+        slot: SlotName,
+        /// Whether it is made when it is missing.
+        create_slot: bool,
+    },
+    /// Takes one backup.
+    Backup {
+        /// How to reach the server.
+        connection: Connection,
+        /// How.
+        options: BackupOptions,
+        /// The place of the server's receive worker in the shared state.
+        receiver_slot: usize,
+    },
+    /// Restores one.
+    Restore {
+        /// What, where to, up to where.
+        options: RestoreOptions,
+        /// The configuration file, for the `restore_command`.
+        config: PathBuf,
+    },
+}
+
+/// A connection string and what completes it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Connection {
+    /// The string as configured; it may hold a password, so this type does not print it.
+    conninfo: String,
+    user: Option<String>,
+    passfile: Option<PathBuf>,
+    application_name: Option<String>,
+    ssl_directory: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connection(***)")
+    }
+}
+
+impl Connection {
+    /// How `config` reaches `server`.
+    pub fn new(config: &Config, server: &ServerConfig) -> Self {
+        let defaults = config.connection_defaults.clone();
+        Self {
+            conninfo: server.conninfo_text.expose().to_owned(),
+            user: defaults.user,
+            passfile: defaults.passfile,
+            application_name: defaults.application_name,
+            ssl_directory: defaults.ssl_directory,
+        }
+    }
+
+    /// The checked connection string.
+    pub fn conninfo(&self) -> Result<ConnInfo, ConnInfoError> {
+        let info: ConnInfo = self.conninfo.parse()?;
+        Ok(info.with_defaults(&Defaults {
+            user: self.user.clone(),
+            passfile: self.passfile.clone(),
+            application_name: self.application_name.clone(),
+            ssl_directory: self.ssl_directory.clone(),
+        }))
+    }
+}
+
+/// What a worker says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum WorkerEvent {
+    /// WAL flows; what was wrong before is over.
+    Streaming,
+    /// Something is wrong with the server or its WAL.
+    Problem {
+        /// What: lower case, no full stop.
+        text: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// These are the holes in the archive now.
+    Gaps(Vec<Gap>),
+    /// The job is in this phase now.
+    Phase(String),
+    /// Something a person should read.
+    Warning(String),
+    /// The job is done.
+    Done(Box<pgm_mgmt::Response>),
+    /// The job failed.
+    Failed(Error),
+}
