@@ -61,7 +61,7 @@ pub struct Host {
 pub enum Place {
     /// A host name or IP address.
     Tcp(String),
-    /// The folder of a unix socket (an abstract socket when it begins with `@`).
+    /// The folder of a unix socket.
     Unix(PathBuf),
 }
 

@@ -17,7 +17,9 @@ mod tls;
 mod transport;
 mod version;
 
-pub use client::{Client, SILENCE_MAX, Session};
+pub use client::{
+    ANSWER_BYTES_MAX, Client, HistoryFile, Identity, QueryResult, SILENCE_MAX, Session, SlotCreated,
+};
 pub use conninfo::{
     ChannelBinding, ConnInfo, ConnInfoError, Defaults, Host, Keepalive, Place, RootCertificates,
     SslMode, TargetSession,

@@ -4,11 +4,13 @@
 //! and then sends one command at a time. It blocks the calling thread; every wait has a deadline or is one in which
 //! the server may rightly take long, and there the kernel's keepalives find a server that is gone.
 
-mod exchange;
-
 mod connect;
+mod exchange;
 mod handshake;
 mod login;
+mod query;
+mod quote;
+mod replication;
 mod target;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,9 @@ use crate::stream::Stream;
 use crate::{Encryption, ServerVersion};
 
 pub use exchange::SILENCE_MAX;
+pub use query::{ANSWER_BYTES_MAX, QueryResult};
+pub use replication::{HistoryFile, Identity, SlotCreated};
+
 pub(crate) use exchange::Exchange;
 
 /// What a session is for.
@@ -68,5 +73,14 @@ impl Client {
     /// Whether the session is encrypted.
     pub fn encryption(&self) -> Encryption {
         if self.stream.is_encrypted() { Encryption::Tls } else { Encryption::None }
+    }
+}
+
+impl Drop for Client {
+    /// Tells the server goodbye, as far as it listens, so that its log has no lost connection.
+    fn drop(&mut self) {
+        let terminate = [b'X', 0, 0, 0, 4];
+        let _ = self.stream.write_all(&terminate, Some(std::time::Instant::now()));
+        self.stream.close();
     }
 }

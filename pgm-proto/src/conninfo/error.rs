@@ -42,6 +42,12 @@ pub enum ConnInfoError {
         /// What would do.
         expected: String,
     },
+    /// A setting that cannot be done without is not given.
+    #[error("connection string: {key} is missing")]
+    Missing {
+        /// The setting.
+        key: &'static str,
+    },
     /// Lists that belong together have different lengths.
     #[error("connection string: {count} {key} values for {hosts} hosts")]
     ListLength {

@@ -208,7 +208,7 @@ fn place(host: &str, address: Option<IpAddr>) -> Place {
     match (host, address) {
         ("", Some(address)) => Place::Tcp(address.to_string()),
         ("", None) => Place::local_socket(),
-        _ if host.starts_with('/') || host.starts_with('@') => Place::Unix(host.into()),
+        _ if host.starts_with('/') => Place::Unix(host.into()),
         _ => Place::Tcp(host.to_owned()),
     }
 }

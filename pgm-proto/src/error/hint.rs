@@ -31,7 +31,10 @@ pub(super) fn hint(error: &Error) -> Option<String> {
                 .to_owned(),
         ),
         Error::Closed | Error::Io(_) => Some("the server's log tells why".to_owned()),
-        Error::ConnInfo(_) | Error::Protocol(_) => None,
+        Error::SlotMissing { slot } => Some(format!(
+            "SELECT pg_create_physical_replication_slot('{slot}', true);"
+        )),
+        Error::ConnInfo(_) | Error::Protocol(_) | Error::TooOld { .. } | Error::Interrupted => None,
     }
 }
 
