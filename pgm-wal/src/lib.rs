@@ -14,6 +14,9 @@
 //! # Ok::<(), pgm_wal::ParseWalFileNameError>(())
 //! ```
 
+pub mod archive;
+pub mod record;
+
 mod durable;
 mod error;
 #[cfg(test)]

@@ -34,7 +34,10 @@ pub(super) struct Shape {
 /// Reads the headers in `head` (the record after its first 24 bytes, or the beginning of that) of a record that has
 /// `body_len` bytes after its first 24. `None` when they contradict each other.
 pub(super) fn shape(head: &[u8], body_len: u32, version: WalVersion) -> Option<Shape> {
-    let mut rest = Cursor { bytes: head, taken: 0 };
+    let mut rest = Cursor {
+        bytes: head,
+        taken: 0,
+    };
     let mut shape = Shape::default();
     let mut data: u64 = 0;
     let mut block_next = 0;

@@ -22,8 +22,11 @@ mod target;
 
 pub use event::{Event, RestorePoint, TransactionEnd, TransactionKind};
 pub use header::{RESOURCE_MANAGER_TRANSACTION, RESOURCE_MANAGER_XLOG};
+pub(crate) use page::LONG_BYTES as HEADER_BYTES_MAX;
 pub use page::{BadPage, PAGE_BYTES, PageHeader, WalVersion};
-pub use scan::{Scan, Tail, find_restore_point, find_xid, first_commit_after, last_valid, stop_point};
+pub use scan::{
+    Scan, Tail, find_restore_point, find_xid, first_commit_after, last_valid, stop_point,
+};
 pub use source::{DirectorySource, SegmentSource, SourceError};
 pub use stream::{End, EndReason, Invalid, Record, RecordReader};
 pub use target::{Inclusion, Side, StopPoint, Target};

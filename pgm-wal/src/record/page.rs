@@ -44,7 +44,9 @@ impl WalVersion {
 
     /// The version with this `XLOG_PAGE_MAGIC`.
     pub fn from_magic(magic: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|version| version.magic() == magic)
+        Self::ALL
+            .into_iter()
+            .find(|version| version.magic() == magic)
     }
 
     /// Its `XLOG_PAGE_MAGIC`.
@@ -171,7 +173,11 @@ impl PageHeader {
     /// The header's own length.
     #[allow(clippy::len_without_is_empty, reason = "a header is never empty")]
     pub const fn len(&self) -> usize {
-        if self.flags & LONG_HEADER != 0 { LONG_BYTES } else { SHORT_BYTES }
+        if self.flags & LONG_HEADER != 0 {
+            LONG_BYTES
+        } else {
+            SHORT_BYTES
+        }
     }
 
     /// Whether the page begins with the rest of a record that began earlier.
@@ -188,7 +194,9 @@ impl PageHeader {
 fn check_long(bytes: &[u8; LONG_BYTES], size: SegmentSize) -> Result<(), BadPage> {
     let segment_bytes = u32_at(bytes, 32);
     if u64::from(segment_bytes) != size.bytes() {
-        return Err(BadPage::SegmentSize { found: segment_bytes });
+        return Err(BadPage::SegmentSize {
+            found: segment_bytes,
+        });
     }
     let page_bytes = u32_at(bytes, 36);
     if page_bytes as usize != PAGE_BYTES {

@@ -27,7 +27,10 @@ impl SourceError {
         what: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { what: what.into(), source: source.into() }
+        Self {
+            what: what.into(),
+            source: source.into(),
+        }
     }
 }
 
@@ -79,7 +82,11 @@ pub struct DirectorySource {
 impl DirectorySource {
     /// The segments of `size` in `directory`.
     pub fn new(directory: impl Into<PathBuf>, size: SegmentSize) -> Self {
-        Self { directory: directory.into(), size, open: None }
+        Self {
+            directory: directory.into(),
+            size,
+            open: None,
+        }
     }
 
     /// Opens the finished segment, else the unfinished one.
@@ -114,7 +121,9 @@ impl SegmentSource for DirectorySource {
         buf: &mut [u8],
     ) -> Result<Option<usize>, SourceError> {
         let name = segment.display(self.size);
-        let Some(file) = self.open(segment)? else { return Ok(None) };
+        let Some(file) = self.open(segment)? else {
+            return Ok(None);
+        };
         let mut filled = 0;
         while filled < buf.len() {
             match file.read_at(&mut buf[filled..], offset + filled as u64) {
@@ -137,7 +146,9 @@ impl SegmentSource for DirectorySource {
         let mut newest = None;
         for entry in entries {
             let name = entry.map_err(failed)?.file_name();
-            let parsed = name.to_str().and_then(|text| WalFileName::parse(text, self.size).ok());
+            let parsed = name
+                .to_str()
+                .and_then(|text| WalFileName::parse(text, self.size).ok());
             if let Some(WalFileName::Segment(segment) | WalFileName::Partial(segment)) = parsed
                 && segment.timeline == timeline
             {
