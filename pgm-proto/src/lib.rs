@@ -18,13 +18,17 @@ mod transport;
 mod version;
 
 pub use client::{
-    ANSWER_BYTES_MAX, Client, HistoryFile, Identity, QueryResult, SILENCE_MAX, Session, SlotCreated,
+    ANSWER_BYTES_MAX, BackupEnd, BaseBackup, BaseBackupEvent, BaseBackupOptions,
+    CHECKPOINT_SPREAD_MAX, Checkpoint, Client, HistoryFile, Identity, ManifestChecksums,
+    QueryResult, SILENCE_MAX, Session, SlotCreated, Tablespace, WalInclusion,
 };
 pub use conninfo::{
     ChannelBinding, ConnInfo, ConnInfoError, Defaults, Host, Keepalive, Place, RootCertificates,
     SslMode, TargetSession,
 };
-pub use error::{AuthenticationError, Encryption, Error, Peer, ServerError, ServerNotice, TlsError};
+pub use error::{
+    AuthenticationError, Encryption, Error, Peer, ServerError, ServerNotice, TlsError,
+};
 pub use lsn::{Lsn, ParseLsnError};
 pub use name::{ParseNameError, ServerName, SlotName};
 pub use secret::Secret;

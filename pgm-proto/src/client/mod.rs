@@ -4,13 +4,14 @@
 //! and then sends one command at a time. It blocks the calling thread; every wait has a deadline or is one in which
 //! the server may rightly take long, and there the kernel's keepalives find a server that is gone.
 
+mod base_backup;
 mod connect;
 mod exchange;
 mod handshake;
 mod login;
 mod query;
 mod quote;
-mod replication;
+pub(crate) mod replication;
 mod target;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,10 @@ use crate::frame::FrameReader;
 use crate::stream::Stream;
 use crate::{Encryption, ServerVersion};
 
+pub use base_backup::{
+    BackupEnd, BaseBackup, BaseBackupEvent, BaseBackupOptions, CHECKPOINT_SPREAD_MAX, Checkpoint,
+    ManifestChecksums, Tablespace, WalInclusion,
+};
 pub use exchange::SILENCE_MAX;
 pub use query::{ANSWER_BYTES_MAX, QueryResult};
 pub use replication::{HistoryFile, Identity, SlotCreated};
@@ -72,7 +77,11 @@ impl Client {
 
     /// Whether the session is encrypted.
     pub fn encryption(&self) -> Encryption {
-        if self.stream.is_encrypted() { Encryption::Tls } else { Encryption::None }
+        if self.stream.is_encrypted() {
+            Encryption::Tls
+        } else {
+            Encryption::None
+        }
     }
 }
 
@@ -80,7 +89,9 @@ impl Drop for Client {
     /// Tells the server goodbye, as far as it listens, so that its log has no lost connection.
     fn drop(&mut self) {
         let terminate = [b'X', 0, 0, 0, 4];
-        let _ = self.stream.write_all(&terminate, Some(std::time::Instant::now()));
+        let _ = self
+            .stream
+            .write_all(&terminate, Some(std::time::Instant::now()));
         self.stream.close();
     }
 }
