@@ -22,12 +22,16 @@ mod error;
 #[cfg(test)]
 mod fault;
 mod history;
+mod receive;
 mod segment;
 mod spool;
 
 pub use durable::DurableLsn;
-pub use error::SpoolError;
+pub use error::{ReceiveError, SpoolError};
 pub use history::{HISTORY_BYTES_MAX, History, HistoryEntry, HistoryError};
+pub use receive::{
+    ReceiveObserver, ReceiveOptions, ReceiveState, Receiver, SegmentWriter, StartHint, Stopped,
+};
 pub use segment::{
     ParseWalFileNameError, SegmentName, SegmentNumber, SegmentSize, SegmentSizeError, WalFileName,
 };

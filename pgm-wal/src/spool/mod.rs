@@ -23,7 +23,7 @@ use pgm_proto::{ServerName, TimelineId};
 
 pub use identity::SpoolIdentity;
 pub use listing::{SpoolEnd, SpoolListing};
-pub(crate) use store::{SpoolLock, sync_folder};
+pub(crate) use store::{SpoolLock, first_difference, rename_new, sync_folder};
 
 use crate::error::SpoolError;
 use crate::history::History;

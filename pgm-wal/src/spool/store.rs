@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use pgm_proto::TimelineId;
@@ -148,4 +148,40 @@ pub(super) fn remove(folder: &Path, path: &Path) -> Result<(), SpoolError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(SpoolError::io("remove", path, source)),
     }
+}
+
+/// The first offset at which two files differ, a missing byte being a difference too.
+pub(crate) fn first_difference(
+    left: &Path,
+    right: &Path,
+    scratch: &mut [u8],
+) -> Result<Option<u64>, SpoolError> {
+    let failure = |source| SpoolError::io("compare", right, source);
+    let (left, right) = (
+        File::open(left).map_err(failure)?,
+        File::open(right).map_err(failure)?,
+    );
+    let lengths = (
+        left.metadata().map_err(failure)?.len(),
+        right.metadata().map_err(failure)?.len(),
+    );
+    let common = lengths.0.min(lengths.1);
+    let (a, b) = scratch.split_at_mut(scratch.len() / 2);
+    let mut at = 0;
+    while at < common {
+        let length = a
+            .len()
+            .min(usize::try_from(common - at).unwrap_or(usize::MAX));
+        left.read_exact_at(&mut a[..length], at).map_err(failure)?;
+        right.read_exact_at(&mut b[..length], at).map_err(failure)?;
+        if let Some(index) = a[..length]
+            .iter()
+            .zip(&b[..length])
+            .position(|(a, b)| a != b)
+        {
+            return Ok(Some(at + index as u64));
+        }
+        at += length as u64;
+    }
+    Ok((lengths.0 != lengths.1).then_some(common))
 }

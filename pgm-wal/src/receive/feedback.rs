@@ -1,0 +1,142 @@
+//! When to report, and what.
+//!
+//! Write and flush positions are reported apart; flush is only ever a [`DurableLsn`], and apply is always invalid, since
+//! nothing is replayed here (so `synchronous_commit = remote_apply` must not wait for us). The clock is read when the
+//! socket is drained, not for each message.
+
+use std::time::{Duration, Instant};
+
+use pgm_proto::{Lsn, Outgoing, StandbyStatus};
+
+use crate::durable::DurableLsn;
+
+/// Whether a status asks the server for a sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// It only reports.
+    Nothing,
+    /// The server is to answer at once.
+    Reply,
+}
+
+/// What the clock asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing for so long.
+    Nothing(Duration),
+    /// A status.
+    Status(Ask),
+    /// To give the connection up.
+    Silent,
+}
+
+/// The clock of a connection.
+#[derive(Debug)]
+pub(crate) struct Feedback {
+    interval: Duration,
+    silence_max: Duration,
+    heard_at: Option<Instant>,
+    sent_at: Option<Instant>,
+    /// Nothing was asked since the server was last heard.
+    asked: bool,
+}
+
+impl Feedback {
+    pub(crate) fn new(interval: Duration, silence_max: Duration) -> Self {
+        Self {
+            interval,
+            silence_max,
+            heard_at: None,
+            sent_at: None,
+            asked: false,
+        }
+    }
+
+    /// The server said something.
+    pub(crate) fn heard(&mut self) {
+        self.heard_at = None;
+        self.asked = false;
+    }
+
+    /// A status was sent.
+    pub(crate) fn sent(&mut self) {
+        self.sent_at = None;
+    }
+
+    /// What is due at `now`. What happened since the last look counts as having happened now.
+    pub(crate) fn look(&mut self, now: Instant) -> Due {
+        let heard = now.saturating_duration_since(*self.heard_at.get_or_insert(now));
+        let sent = now.saturating_duration_since(*self.sent_at.get_or_insert(now));
+        let half = self.silence_max / 2;
+        if heard >= self.silence_max {
+            return Due::Silent;
+        }
+        if heard >= half && !self.asked {
+            self.asked = true;
+            return Due::Status(Ask::Reply);
+        }
+        if sent >= self.interval {
+            return Due::Status(Ask::Nothing);
+        }
+        let silence = if self.asked { self.silence_max } else { half };
+        Due::Nothing((silence - heard).min(self.interval - sent))
+    }
+
+    /// How long a silence is allowed.
+    pub(crate) fn silence_max(&self) -> Duration {
+        self.silence_max
+    }
+}
+
+/// The message that reports these positions.
+pub(crate) fn status(write: Lsn, flush: Option<DurableLsn>, ask: Ask) -> Outgoing {
+    Outgoing::Status(StandbyStatus {
+        write,
+        flush: flush.map_or(Lsn::INVALID, DurableLsn::lsn),
+        apply: Lsn::INVALID,
+        reply_requested: ask == Ask::Reply,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn reports_at_the_interval_and_never_more_often() {
+        let mut feedback = Feedback::new(10 * SECOND, 60 * SECOND);
+        let start = Instant::now();
+        assert_eq!(feedback.look(start), Due::Nothing(10 * SECOND));
+        assert_eq!(feedback.look(start + 9 * SECOND), Due::Nothing(SECOND));
+        assert_eq!(
+            feedback.look(start + 10 * SECOND),
+            Due::Status(Ask::Nothing)
+        );
+        feedback.sent();
+        assert_eq!(
+            feedback.look(start + 10 * SECOND),
+            Due::Nothing(10 * SECOND)
+        );
+    }
+
+    #[test]
+    fn asks_once_at_half_the_silence_and_gives_up_at_the_whole() {
+        let mut feedback = Feedback::new(100 * SECOND, 60 * SECOND);
+        let start = Instant::now();
+        assert_eq!(feedback.look(start), Due::Nothing(30 * SECOND));
+        assert_eq!(feedback.look(start + 30 * SECOND), Due::Status(Ask::Reply));
+        feedback.sent();
+        assert_eq!(
+            feedback.look(start + 31 * SECOND),
+            Due::Nothing(29 * SECOND)
+        );
+        assert_eq!(feedback.look(start + 60 * SECOND), Due::Silent);
+        feedback.heard();
+        assert_eq!(
+            feedback.look(start + 61 * SECOND),
+            Due::Nothing(30 * SECOND)
+        );
+    }
+}
