@@ -136,27 +136,17 @@ impl FrameReader {
         }
     }
 
+    /// Whether [`advance`](Self::advance) has something to say: a complete message, or an error.
+    pub fn has_message(&self) -> bool {
+        !matches!(self.peek(), Ok(None))
+    }
+
     /// Moves on to the next complete message; `false` when it has not arrived completely.
     pub fn advance(&mut self) -> Result<bool, FrameError> {
         self.current = None;
-        let unread = &self.buffer[self.start..self.end];
-        let Some((&[tag, a, b, c, d], rest)) = unread.split_first_chunk::<HEADER_BYTES>() else {
+        let Some((tag, body_bytes)) = self.peek()? else {
             return Ok(false);
         };
-        let length = u32::from_be_bytes([a, b, c, d]);
-        let Some(body_bytes) = (length as usize).checked_sub(4) else {
-            return Err(FrameError::TooShort { tag, length });
-        };
-        if length as usize > self.length_max {
-            return Err(FrameError::TooLong {
-                tag,
-                length,
-                length_max: self.length_max,
-            });
-        }
-        if rest.len() < body_bytes {
-            return Ok(false);
-        }
         let body_start = self.start + HEADER_BYTES;
         self.current = Some((tag, body_start));
         self.start = body_start + body_bytes;
@@ -177,6 +167,26 @@ impl FrameReader {
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         self.advance()?;
         Ok(self.current())
+    }
+
+    /// Tag and body length of the next message, when it has arrived completely.
+    fn peek(&self) -> Result<Option<(u8, usize)>, FrameError> {
+        let unread = &self.buffer[self.start..self.end];
+        let Some((&[tag, a, b, c, d], rest)) = unread.split_first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes([a, b, c, d]);
+        let Some(body_bytes) = (length as usize).checked_sub(4) else {
+            return Err(FrameError::TooShort { tag, length });
+        };
+        if length as usize > self.length_max {
+            return Err(FrameError::TooLong {
+                tag,
+                length,
+                length_max: self.length_max,
+            });
+        }
+        Ok((rest.len() >= body_bytes).then_some((tag, body_bytes)))
     }
 
     /// Moves unread bytes to the front when the space behind them is scarce. Afterwards there is room for the rest of

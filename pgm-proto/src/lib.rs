@@ -36,6 +36,6 @@ pub use stream::Woken;
 pub use system_id::SystemId;
 pub use timeline::{ParseTimelineError, TimelineId};
 pub use transport::{
-    Incoming, Outgoing, ServerIdentity, SlotPosition, StandbyStatus, WalTransport,
+    Incoming, Outgoing, PostgresTransport, ServerIdentity, SlotPolicy, SlotPosition, StandbyStatus, TransportOptions, WalTransport,
 };
 pub use version::ServerVersion;

@@ -1,7 +1,7 @@
 //! Where WAL comes from: the operations of PostgreSQL's own walreceiver, behind one trait.
 //!
 //! [`WalTransport`] is what a receiver needs of a source: connect, receive without blocking, send, disconnect, and a
-//! wait in between. `PostgresTransport` is the one that speaks to a server; another source of WAL takes its place by
+//! wait in between. [`PostgresTransport`] is the one that speaks to a server; another source of WAL takes its place by
 //! implementing the trait. A transport keeps no position of its own: where to start, what is durable and when to try
 //! again is the receiver's affair (PostgreSQL: `replication/walreceiver.h`, `WalReceiverFunctionsType`).
 //!
@@ -13,12 +13,16 @@
 //! disconnect, at any time; then connect again
 //! ```
 
+mod postgres;
+
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::{Error, Lsn, ServerVersion, SystemId, TimelineId};
 
 use crate::stream::Woken;
+
+pub use postgres::{PostgresTransport, SlotPolicy, TransportOptions};
 
 /// A source of WAL.
 ///
