@@ -13,16 +13,24 @@
 mod certificates;
 mod cluster;
 mod compare;
+mod daemon;
+mod faulty_storage;
 mod majors;
 mod port;
 mod process;
+mod proxy;
 mod scratch;
 mod wait;
+mod workload;
 
 pub use certificates::Certificates;
 pub use cluster::{Auth, Cluster, ClusterBuilder, PASSWORD, ROLE, StopMode, Tls};
 pub use compare::{Difference, differences};
+pub use daemon::{Pgmd, built, kill_worker};
+pub use faulty_storage::{Broken, FaultyStorage};
 pub use majors::{Major, majors};
 pub use process::{Run, run, run_ok};
+pub use proxy::{Fault, Proxy};
 pub use scratch::Scratch;
 pub use wait::{wait_for, wait_until};
+pub use workload::{Acknowledged, Committers};

@@ -1,33 +1,29 @@
 //! Talking SQL to a cluster, through pgm's own client.
 
+use pgm_proto::{Client, ConnInfo, Session};
+
 use super::Cluster;
-use crate::majors::Major;
-use crate::process::run_ok;
 
 impl Cluster {
-    /// Runs `sql` as the superuser and returns the rows of its last statement, columns apart; NULL is `∅`.
+    /// A session as the superuser.
+    pub fn client(&self) -> Client {
+        let conninfo: ConnInfo = self
+            .conninfo_superuser()
+            .parse()
+            .expect("the kit's own connection string");
+        Client::connect(&conninfo, Session::Sql)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.conninfo_superuser()))
+    }
+
+    /// Runs `sql` as the superuser in a session of its own and returns the rows of its last statement; a NULL is empty.
     pub fn sql(&self, sql: &str) -> Vec<Vec<String>> {
-        let mut psql = Major::V17.command("psql");
-        psql.args([
-            "-X",
-            "-q",
-            "-A",
-            "-t",
-            "-F",
-            "\u{1f}",
-            "-P",
-            "null=∅",
-            "-v",
-            "ON_ERROR_STOP=1",
-        ]);
-        let text = run_ok(
-            psql.arg("-d")
-                .arg(self.conninfo_superuser())
-                .arg("-c")
-                .arg(sql),
-        );
-        text.lines()
-            .map(|line| line.split('\u{1f}').map(str::to_owned).collect())
+        let results = self
+            .client()
+            .query(sql)
+            .unwrap_or_else(|error| panic!("{sql}\n{error}"));
+        let rows = results.into_iter().next_back().unwrap_or_default().rows;
+        rows.into_iter()
+            .map(|row| row.into_iter().map(Option::unwrap_or_default).collect())
             .collect()
     }
 
