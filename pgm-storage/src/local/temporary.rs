@@ -81,7 +81,7 @@ pub(super) fn sweep(folder: &Folder) -> Result<u64> {
 
 /// Removes a temporary file unless a writer holds its lock; tells whether it was removed.
 fn remove_unless_locked(folder: &Folder, name: &str) -> Result<bool> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = match rustix::fs::openat(folder.fd(), name, flags, Mode::empty()) {
         // Finished or swept meanwhile, or not a file of ours.
         Err(Errno::NOENT | Errno::LOOP) => return Ok(false),
