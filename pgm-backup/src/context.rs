@@ -52,20 +52,23 @@ pub enum Phase {
     Plan,
     /// Restore: writing the data directory.
     Restore,
+    /// Restore: fetching the WAL that goes into the data directory.
+    Wal,
     /// Restore: checking and syncing what was written.
     Sync,
 }
 
 impl Phase {
-    /// The phase in one word, for messages.
+    /// The phase in a word or two, for messages.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Checkpoint => "checkpoint",
             Self::Copy => "copy",
-            Self::AwaitWal => "wal",
+            Self::AwaitWal => "await wal",
             Self::Publish => "publish",
             Self::Plan => "plan",
             Self::Restore => "restore",
+            Self::Wal => "restore wal",
             Self::Sync => "sync",
         }
     }

@@ -16,7 +16,7 @@ pub mod manifest;
 pub mod repository;
 pub mod restore;
 
-pub use backup::{BackupRequest, Coverage, WalCoverage};
+pub use backup::{BackupRequest, Coverage, NoArchive, WalCoverage, backup};
 pub use catalog::{BackupEntry, Catalog};
 pub use context::{Context, Phase, Progress, ProgressSink, Quiet};
 pub use error::{Error, Result};

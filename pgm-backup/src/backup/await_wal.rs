@@ -38,6 +38,16 @@ pub enum Coverage {
     },
 }
 
+/// There is no archive: nothing is ever covered. For backups that include their WAL, which do not ask.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoArchive;
+
+impl WalCoverage for NoArchive {
+    fn covered(&self, _: TimelineId, start: Lsn, _: Lsn) -> Result<Coverage> {
+        Ok(Coverage::Missing { what: format!("the WAL from {start}, because there is no archive") })
+    }
+}
+
 /// Waits until the WAL that `entry` needs is durable.
 pub(super) fn await_wal(
     cx: &Context,

@@ -25,6 +25,8 @@ pub use entry::{
 };
 pub use path::{FilePath, ParseFilePathError};
 pub use reader::ManifestReader;
+pub(crate) use reader::check_object;
+pub(crate) use writer::Checksummed;
 pub use writer::ManifestWriter;
 
 /// The newest format version of manifests that this code knows.

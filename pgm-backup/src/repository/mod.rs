@@ -12,15 +12,16 @@ mod staging;
 mod sweep;
 
 use std::fmt;
+use std::io::Write;
 use std::sync::Arc;
 
 use pgm_proto::ServerName;
-use pgm_storage::{PackReader, PutMode, Storage};
+use pgm_storage::{FrameDecoder, ObjectPath, PackReader, PutMode, Storage, StorageError};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{BackupEntry, Catalog};
 use crate::error::{Error, Result};
-use crate::manifest::{ManifestReader, PackRecord};
+use crate::manifest::{self, ManifestReader, PackRecord};
 use crate::record::{self, RECORD_BYTES_MAX};
 
 pub use lock::{Lock, Purpose};
@@ -107,7 +108,7 @@ impl Repository {
 
     /// The servers that have anything here, sorted.
     pub fn servers(&self) -> Result<Vec<ServerName>> {
-        let folders = self.storage.folders(&pgm_storage::ObjectPath::root())?;
+        let folders = self.storage.folders(&ObjectPath::root())?;
         Ok(folders
             .iter()
             .filter_map(|name| name.parse().ok())
@@ -133,6 +134,25 @@ impl Repository {
     pub fn manifest(&self, entry: &BackupEntry) -> Result<ManifestReader> {
         let path = layout::manifest(&entry.server, entry.label);
         ManifestReader::open(&*self.storage, &path, entry)
+    }
+
+    /// Writes the server's own `backup_manifest` to `out`, verbatim; gives its bytes, `None` if the server sent none.
+    pub fn server_manifest(&self, entry: &BackupEntry, out: &mut dyn Write) -> Result<Option<u64>> {
+        let Some(expected) = &entry.server_manifest else { return Ok(None) };
+        let path = layout::server_manifest(&entry.server, entry.label);
+        let object = self.storage.open(&path)?;
+        manifest::check_object(&path, &*object, expected)?;
+        let pack = PackReader::open(object)?;
+        let mut decoder = FrameDecoder::new()
+            .map_err(|source| StorageError::Frame { path: path.to_string(), source })?;
+        let (mut scratch, mut raw, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for frame in pack.frames() {
+            pack.read(frame, &mut decoder, &mut scratch, &mut raw)?;
+            let written = out.write_all(&raw);
+            written.map_err(|source| Error::System { operation: "writing backup_manifest", source })?;
+            bytes += raw.len() as u64;
+        }
+        Ok(Some(bytes))
     }
 
     /// Opens a pack of `server` that a manifest names, checked against the size noted there.

@@ -1,0 +1,136 @@
+//! Where the places of a file's pieces come together and become its line in the manifest.
+//!
+//! Pieces are stored in any order. A file is written to the manifest, and forgotten, as soon as all of its bytes have a
+//! place; so only files whose bytes are on their way are in memory.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::pipeline::Piece;
+use crate::catalog::ObjectChecksum;
+use crate::error::{Error, Result};
+use crate::manifest::{
+    DirectoryEntry, Extent, FileEntry, FilePath, ManifestEntry, ManifestTotals, ManifestWriter,
+    PackRecord, TablespaceLink,
+};
+
+/// Collects the places of pieces and writes the manifest. Shared by feeder and workers.
+#[derive(Debug)]
+pub(super) struct Collector {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    manifest: ManifestWriter,
+    files: HashMap<u64, OpenFile>,
+    next_file: u64,
+}
+
+/// A file some of whose bytes have no place yet.
+#[derive(Debug)]
+struct OpenFile {
+    header: FileHeader,
+    placed_bytes: u64,
+    placed: Vec<(Extent, u32)>,
+}
+
+/// What is known of a file before its content.
+#[derive(Debug)]
+pub(super) struct FileHeader {
+    pub(super) path: FilePath,
+    pub(super) size: u64,
+    pub(super) mode: u32,
+    pub(super) mtime: u64,
+}
+
+/// Where a piece was put.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed {
+    pub(super) piece: Piece,
+    pub(super) crc32c: u32,
+    pub(super) pack: u32,
+    pub(super) frame_offset: u64,
+}
+
+impl Collector {
+    pub(super) fn new(manifest: ManifestWriter) -> Self {
+        Self { inner: Mutex::new(Inner { manifest, files: HashMap::new(), next_file: 0 }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn directory(&self, directory: DirectoryEntry) -> Result<()> {
+        self.lock().manifest.entry(&ManifestEntry::Directory(directory))
+    }
+
+    pub(super) fn tablespace(&self, link: TablespaceLink) -> Result<()> {
+        self.lock().manifest.entry(&ManifestEntry::Tablespace(link))
+    }
+
+    /// Begins a file; its pieces name it by the number that is given back.
+    pub(super) fn file(&self, header: FileHeader) -> Result<u64> {
+        let mut inner = self.lock();
+        let number = inner.next_file;
+        inner.next_file += 1;
+        if header.size == 0 {
+            inner.manifest.entry(&header.into_entry(&mut []))?;
+        } else {
+            inner.files.insert(number, OpenFile { header, placed_bytes: 0, placed: Vec::new() });
+        }
+        Ok(number)
+    }
+
+    /// Takes the places of the pieces of one frame.
+    pub(super) fn placed(&self, placed: &[Placed]) -> Result<()> {
+        let mut inner = self.lock();
+        for Placed { piece, crc32c, pack, frame_offset } in placed {
+            let Some(file) = inner.files.get_mut(&piece.file) else { continue };
+            let extent = Extent {
+                file_offset: piece.file_offset,
+                pack: *pack,
+                frame_offset: *frame_offset,
+                start: piece.start,
+                length: piece.length,
+            };
+            file.placed.push((extent, *crc32c));
+            file.placed_bytes += u64::from(piece.length);
+            if file.placed_bytes < file.header.size {
+                continue;
+            }
+            if let Some(mut file) = inner.files.remove(&piece.file) {
+                inner.manifest.entry(&file.header.into_entry(&mut file.placed))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the end of the manifest.
+    pub(super) fn finish(self, packs: &[PackRecord]) -> Result<(ObjectChecksum, ManifestTotals)> {
+        let inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = inner.files.values().next() {
+            let reason = format!("file {} was not sent to its end", file.header.path);
+            return Err(Error::BadStream { reason });
+        }
+        inner.manifest.finish(packs)
+    }
+}
+
+impl FileHeader {
+    fn into_entry(self, placed: &mut [(Extent, u32)]) -> ManifestEntry {
+        placed.sort_unstable_by_key(|(extent, _)| extent.file_offset);
+        let crc32c = placed.iter().fold(0, |crc, (extent, piece)| {
+            crc32c::crc32c_combine(crc, *piece, extent.length as usize)
+        });
+        ManifestEntry::File(FileEntry {
+            path: self.path,
+            size: self.size,
+            mode: self.mode,
+            mtime: self.mtime,
+            crc32c,
+            extents: placed.iter().map(|(extent, _)| *extent).collect(),
+        })
+    }
+}

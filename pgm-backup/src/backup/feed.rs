@@ -1,0 +1,271 @@
+//! Tar archives into frames.
+//!
+//! The [`Feeder`] takes the archives' bytes as they come, checks every name, tells the collector what there is, and
+//! copies file content into frame buffers: that copy is the only one between the socket's buffer and the compressor. A
+//! frame holds a run of one file or several small files; a file that goes on in the next frame is cut at a page.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+
+use pgm_storage::FRAME_RAW_MAX;
+
+use super::collect::{Collector, FileHeader};
+use super::pipeline::{Exchange, FrameBuffer, PIECES_MAX, Piece};
+use super::tar::{TarEntry, TarItem, TarKind, TarReader};
+use crate::context::{Context, Phase};
+use crate::error::{Error, Result};
+use crate::manifest::{DirectoryEntry, FilePath, TablespaceLink};
+
+/// Files are cut at multiples of PostgreSQL's largest page.
+const PAGE_BYTES: u64 = 32 << 10;
+/// The largest `backup_label`.
+const LABEL_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// Turns archives into frames.
+pub(super) struct Feeder<'a> {
+    cx: &'a Context,
+    exchange: &'a Exchange,
+    collector: &'a Collector,
+    tablespaces: &'a [u32],
+    progress: CopyProgress,
+    archive: Option<Archive>,
+    main_seen: bool,
+    frame: Option<FrameBuffer>,
+    content: Option<Content>,
+    /// Hashes of all paths with a random key. Two different paths of a million meet with a chance of one in 10^7, and
+    /// then the next backup, with another key, succeeds.
+    paths: HashSet<u64>,
+    hasher: RandomState,
+    label_file: Vec<u8>,
+    seen_control_file: bool,
+}
+
+/// The archive that is being read.
+struct Archive {
+    tablespace: Option<u32>,
+    tar: TarReader,
+}
+
+/// The file that is being read.
+struct Content {
+    file: u64,
+    size: u64,
+    offset: u64,
+    is_label_file: bool,
+}
+
+/// How far a copy is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CopyProgress {
+    pub(super) done_bytes: u64,
+    pub(super) total_bytes: Option<u64>,
+}
+
+impl<'a> Feeder<'a> {
+    pub(super) fn new(
+        cx: &'a Context,
+        exchange: &'a Exchange,
+        collector: &'a Collector,
+        tablespaces: &'a [u32],
+        total_bytes: Option<u64>,
+    ) -> Self {
+        Self {
+            cx,
+            exchange,
+            collector,
+            tablespaces,
+            progress: CopyProgress { done_bytes: 0, total_bytes },
+            archive: None,
+            main_seen: false,
+            frame: None,
+            content: None,
+            paths: HashSet::new(),
+            hasher: RandomState::new(),
+            label_file: Vec::new(),
+            seen_control_file: false,
+        }
+    }
+
+    /// Begins the archive of a tablespace, or of the data directory.
+    pub(super) fn begin_archive(&mut self, tablespace: Option<u32>) -> Result<()> {
+        self.end_archive()?;
+        match tablespace {
+            Some(oid) if !self.tablespaces.contains(&oid) => {
+                return Err(bad(format!("an archive of tablespace {oid}, which was not announced")));
+            }
+            None if self.main_seen => return Err(bad("two archives of the data directory")),
+            None => self.main_seen = true,
+            Some(_) => {}
+        }
+        self.archive = Some(Archive { tablespace, tar: TarReader::new() });
+        Ok(())
+    }
+
+    /// Takes the next bytes of the archive.
+    pub(super) fn data(&mut self, mut bytes: &[u8]) -> Result<()> {
+        self.progress.done_bytes += bytes.len() as u64;
+        // Taken out for the while, so that the reader and the rest of the feeder can be used together.
+        let Some(mut archive) = self.archive.take() else {
+            return Err(bad("data before the first archive"));
+        };
+        while let Some(item) = archive.tar.next(&mut bytes).map_err(|error| bad(error.to_string()))? {
+            match item {
+                TarItem::Content(run) => self.content(run)?,
+                TarItem::Entry(entry) => self.entry(archive.tablespace, entry)?,
+            }
+        }
+        self.archive = Some(archive);
+        Ok(())
+    }
+
+    /// Ends the current archive, which must be whole.
+    pub(super) fn end_archive(&mut self) -> Result<()> {
+        match self.archive.take() {
+            Some(archive) => archive.tar.finish().map_err(|error| bad(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands the last frame on; gives the content of `backup_label`.
+    pub(super) fn finish(mut self) -> Result<Vec<u8>> {
+        self.end_archive()?;
+        self.send_frame();
+        if !self.seen_control_file {
+            return Err(bad("no file global/pg_control"));
+        }
+        if self.label_file.is_empty() {
+            return Err(bad("no file backup_label"));
+        }
+        Ok(self.label_file)
+    }
+
+    fn entry(&mut self, tablespace: Option<u32>, entry: TarEntry) -> Result<()> {
+        let TarEntry { name, kind, mode, mtime } = entry;
+        let path = self.checked_path(tablespace, name)?;
+        match kind {
+            TarKind::Directory => self.collector.directory(DirectoryEntry { path, mode, mtime }),
+            TarKind::Symlink { target } => self.link(tablespace, &path, target),
+            TarKind::File { size } => {
+                let is_label_file = tablespace.is_none() && path.as_bytes() == b"backup_label";
+                if is_label_file && size > LABEL_FILE_BYTES_MAX {
+                    return Err(bad(format!("a backup_label of {size} bytes")));
+                }
+                self.seen_control_file |= path.as_bytes() == b"global/pg_control";
+                let file = self.collector.file(FileHeader { path, size, mode, mtime })?;
+                self.content = (size > 0).then_some(Content { file, size, offset: 0, is_label_file });
+                Ok(())
+            }
+        }
+    }
+
+    /// The path within the data directory of a name in an archive.
+    fn checked_path(&mut self, tablespace: Option<u32>, name: Vec<u8>) -> Result<FilePath> {
+        let whole = match tablespace {
+            None => name,
+            Some(oid) => {
+                // Checked alone first: behind the prefix an absolute name would no longer look like one.
+                FilePath::new(name.as_slice()).map_err(|error| bad(error.to_string()))?;
+                [format!("pg_tblspc/{oid}/").as_bytes(), &name].concat()
+            }
+        };
+        let path = FilePath::new(whole).map_err(|error| bad(error.to_string()))?;
+        if tablespace.is_none() && self.is_in_tablespace(&path) {
+            return Err(bad(format!("{path} comes with the data directory, not with its tablespace")));
+        }
+        if !self.paths.insert(self.hasher.hash_one(&path)) {
+            return Err(bad(format!("{path} comes twice")));
+        }
+        Ok(path)
+    }
+
+    fn is_in_tablespace(&self, path: &FilePath) -> bool {
+        let mut components = path.components();
+        let oid = match (components.next(), components.next(), components.next()) {
+            (Some(b"pg_tblspc"), Some(oid), Some(_)) => oid,
+            _ => return false,
+        };
+        self.tablespaces.iter().any(|tablespace| tablespace.to_string().as_bytes() == oid)
+    }
+
+    /// The only links that a server sends are those of its tablespaces.
+    fn link(&mut self, tablespace: Option<u32>, path: &FilePath, target: Vec<u8>) -> Result<()> {
+        let name = path.as_bytes().strip_prefix(b"pg_tblspc/").filter(|_| tablespace.is_none());
+        let oid = name.and_then(|name| std::str::from_utf8(name).ok()?.parse::<u32>().ok());
+        let target = String::from_utf8(target).ok().filter(|target| target.starts_with('/'));
+        match (oid, target) {
+            (Some(oid), Some(target)) if path.as_bytes() == format!("pg_tblspc/{oid}").as_bytes() => {
+                self.collector.tablespace(TablespaceLink { oid, target })
+            }
+            _ => Err(bad(format!("{path} is a symbolic link that is not a tablespace's"))),
+        }
+    }
+
+    fn content(&mut self, mut run: &[u8]) -> Result<()> {
+        let Some(mut content) = self.content.take() else {
+            return Err(bad("content without a file"));
+        };
+        if content.is_label_file {
+            self.label_file.extend_from_slice(run);
+        }
+        while !run.is_empty() {
+            let mut frame = match self.frame.take() {
+                Some(frame) => frame,
+                None => self.exchange.take_free(self.cx)?,
+            };
+            let room = room(&frame, &content);
+            if room == 0 {
+                self.frame = Some(frame);
+                self.send_frame();
+                continue;
+            }
+            let (now, later) = run.split_at(room.min(run.len()));
+            append(&mut frame, &mut content, now);
+            self.frame = Some(frame);
+            run = later;
+        }
+        self.content = (content.offset < content.size).then_some(content);
+        Ok(())
+    }
+
+    fn send_frame(&mut self) {
+        if let Some(frame) = self.frame.take() {
+            self.exchange.give_full(frame);
+            let CopyProgress { done_bytes, total_bytes } = self.progress;
+            self.cx.report(Phase::Copy, done_bytes, total_bytes, "");
+        }
+    }
+}
+
+/// How many more bytes of the file go into the frame.
+fn room(frame: &FrameBuffer, content: &Content) -> usize {
+    let continues = frame.pieces.last().is_some_and(|piece| piece.file == content.file);
+    if !continues && frame.pieces.len() >= PIECES_MAX {
+        return 0;
+    }
+    let room = (FRAME_RAW_MAX - frame.bytes.len()) as u64;
+    let left = content.size - content.offset;
+    if left <= room {
+        return left as usize;
+    }
+    let past_page = (content.offset + room) % PAGE_BYTES;
+    room.saturating_sub(past_page) as usize
+}
+
+fn append(frame: &mut FrameBuffer, content: &mut Content, bytes: &[u8]) {
+    match frame.pieces.last_mut() {
+        Some(piece) if piece.file == content.file => piece.length += bytes.len() as u32,
+        _ => frame.pieces.push(Piece {
+            file: content.file,
+            file_offset: content.offset,
+            start: frame.bytes.len() as u32,
+            length: bytes.len() as u32,
+        }),
+    }
+    frame.bytes.extend_from_slice(bytes);
+    content.offset += bytes.len() as u64;
+}
+
+/// The stream is not a backup that PostgreSQL would send.
+fn bad(reason: impl Into<String>) -> Error {
+    Error::BadStream { reason: reason.into() }
+}

@@ -1,0 +1,158 @@
+//! The end of a backup: its catalog entry, which makes it one.
+
+use jiff::Timestamp;
+use pgm_proto::{Lsn, ServerError, ServerNotice, TimelineId};
+
+use super::BackupRequest;
+use super::copy::Copied;
+use super::start::Started;
+use crate::catalog::{
+    BackupEntry, BackupKind, BackupMethod, BackupSize, BackupStatus, DataChecksums, StartFacts,
+    TablespaceEntry,
+};
+use crate::context::{Context, Phase};
+use crate::error::{Error, Result};
+use crate::repository::{Lock, ServerFacts, Staging};
+
+/// `ERRCODE_DATA_CORRUPTED`: what BASE_BACKUP ends with when page checksums did not match.
+const DATA_CORRUPTED: &str = "XX001";
+const WARNINGS_MAX: usize = 200;
+const WARNING_CHARS_MAX: usize = 1000;
+
+/// What the start of a backup told.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) facts: ServerFacts,
+    pub(super) data_checksums: DataChecksums,
+    pub(super) timeline: TimelineId,
+    pub(super) start_lsn: Lsn,
+    pub(super) tablespaces: Vec<TablespaceEntry>,
+}
+
+impl Beginning {
+    /// What `started` told.
+    pub(super) fn of(started: &Started<'_>) -> Self {
+        Self {
+            facts: started.facts,
+            data_checksums: started.data_checksums,
+            timeline: started.stream.timeline(),
+            start_lsn: started.stream.start_lsn(),
+            tablespaces: started.tablespaces(),
+        }
+    }
+}
+
+/// The catalog entry of the backup in `staging`; fails if the server did not end it well.
+pub(super) fn entry(
+    staging: &Staging,
+    request: &BackupRequest,
+    beginning: Beginning,
+    copied: Copied,
+) -> Result<BackupEntry> {
+    let Copied { end, label_file, packs, totals, manifest, server_manifest } = copied;
+    let status = match end.failure {
+        None => BackupStatus::Complete,
+        Some(failure) if failure.sqlstate == DATA_CORRUPTED => BackupStatus::DamagedPages,
+        Some(failure) => return Err(pgm_proto::Error::from(failure).into()),
+    };
+    let label_text = String::from_utf8_lossy(&label_file);
+    check_label_file(&label_text, &beginning)?;
+    if end.end_lsn < beginning.start_lsn {
+        return Err(Error::BadStream {
+            reason: format!("the backup ends at {} before its start at {}", end.end_lsn, beginning.start_lsn),
+        });
+    }
+    let packed: u64 = packs.iter().map(|pack| pack.size).sum();
+    let manifests = manifest.size + server_manifest.map_or(0, |object| object.size);
+    Ok(BackupEntry {
+        format: BackupEntry::FORMAT,
+        label: staging.label(),
+        server: staging.server().clone(),
+        kind: BackupKind::Full,
+        method: BackupMethod::BaseBackup,
+        reason: "BASE_BACKUP needs no more than the replication attribute".into(),
+        status,
+        warnings: warnings(&end.notices, status),
+        system_id: beginning.facts.system_id,
+        version: beginning.facts.version,
+        segment_bytes: beginning.facts.segment_bytes,
+        data_checksums: beginning.data_checksums,
+        timeline: beginning.timeline,
+        start_lsn: beginning.start_lsn,
+        end_lsn: end.end_lsn,
+        start_facts: start_facts(&label_text),
+        started: staging.started(),
+        stopped: Timestamp::now(),
+        wal: request.wal,
+        compression: request.compression,
+        size: BackupSize {
+            files: totals.files,
+            directories: totals.directories,
+            raw_bytes: totals.raw_bytes,
+            stored_bytes: packed + manifests,
+            packs: totals.packs,
+        },
+        tablespaces: beginning.tablespaces,
+        manifest,
+        server_manifest,
+    })
+}
+
+/// Makes the backup visible.
+pub(super) fn publish(
+    cx: &Context,
+    lock: &Lock,
+    staging: Staging,
+    entry: BackupEntry,
+) -> Result<BackupEntry> {
+    cx.check_cancel()?;
+    cx.report(Phase::Publish, 0, None, "");
+    staging.commit(lock, &entry)?;
+    Ok(entry)
+}
+
+/// The server's warnings, verbatim but bounded.
+fn warnings(notices: &[ServerNotice], status: BackupStatus) -> Vec<String> {
+    let serious = |notice: &&ServerNotice| !matches!(notice.0.severity.as_str(), "NOTICE" | "INFO" | "DEBUG" | "LOG");
+    let mut texts: Vec<String> = notices.iter().filter(serious).map(|notice| words(&notice.0)).collect();
+    if texts.len() > WARNINGS_MAX {
+        let more = texts.len() - WARNINGS_MAX;
+        texts.truncate(WARNINGS_MAX);
+        texts.push(format!("and {more} more"));
+    }
+    if status == BackupStatus::DamagedPages {
+        texts.push("the server found pages whose checksum is wrong, and sent them as they are".into());
+    }
+    texts
+}
+
+fn words(notice: &ServerError) -> String {
+    notice.to_string().chars().take(WARNING_CHARS_MAX).collect()
+}
+
+/// What `backup_label` says under `key`.
+fn label_line<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
+}
+
+fn start_facts(text: &str) -> StartFacts {
+    let words = |key| label_line(text, key).map(|value| value.chars().take(200).collect());
+    StartFacts {
+        checkpoint_lsn: label_line(text, "CHECKPOINT LOCATION").and_then(|lsn| lsn.parse().ok()),
+        from: words("BACKUP FROM"),
+        start_time: words("START TIME"),
+        label: words("LABEL"),
+    }
+}
+
+/// `backup_label` must be that of this backup: replay begins where it says (`do_pg_backup_start` in `xlog.c`).
+fn check_label_file(text: &str, beginning: &Beginning) -> Result<()> {
+    let start = label_line(text, "START WAL LOCATION").and_then(|value| value.split(' ').next());
+    let timeline = label_line(text, "START TIMELINE");
+    let same = start.and_then(|lsn| lsn.parse().ok()) == Some(beginning.start_lsn)
+        && timeline.and_then(|number| number.parse().ok()) == Some(beginning.timeline);
+    if same {
+        return Ok(());
+    }
+    Err(Error::BadStream { reason: "backup_label is not that of this backup".into() })
+}

@@ -1,0 +1,114 @@
+//! Making sure that the server is the right one, and starting BASE_BACKUP.
+
+use pgm_proto::{BaseBackup, BaseBackupOptions, Client, ManifestChecksums, ServerName, WalInclusion};
+use pgm_wal::SegmentSize;
+
+use super::BackupRequest;
+use super::copy::Announced;
+use crate::catalog::{BackupWal, DataChecksums, TablespaceEntry};
+use crate::context::{Context, Phase};
+use crate::error::{Error, Result};
+use crate::repository::{Repository, ServerFacts};
+
+/// The oldest major version whose backups are understood.
+const MAJOR_MIN: u32 = 14;
+
+/// A backup that the server has begun.
+#[derive(Debug)]
+pub(super) struct Started<'a> {
+    pub(super) facts: ServerFacts,
+    pub(super) data_checksums: DataChecksums,
+    pub(super) stream: BaseBackup<'a>,
+}
+
+/// Checks that `client` leads to the server that the repository knows, and starts its backup.
+pub(super) fn start<'a>(
+    cx: &Context,
+    client: &'a mut Client,
+    repository: &Repository,
+    server: &ServerName,
+    request: &BackupRequest,
+) -> Result<Started<'a>> {
+    let version = client.server_version();
+    if version.major() < MAJOR_MIN {
+        return Err(Error::UnsupportedVersion { server: server.clone(), version });
+    }
+    let facts = ServerFacts {
+        system_id: client.identify_system()?.system_id,
+        version,
+        segment_bytes: segment_bytes(&client.show("wal_segment_size")?)?,
+    };
+    repository.register(server, &facts)?;
+    let data_checksums = match client.show("data_checksums")?.as_str() {
+        "on" => DataChecksums::On,
+        _ => DataChecksums::Off,
+    };
+    // The server answers when its checkpoint is done, which may take as long as checkpoints there take.
+    cx.report(Phase::Checkpoint, 0, None, "waiting for the server's checkpoint");
+    let stream = client.base_backup(&BaseBackupOptions {
+        label: request.server_label.clone(),
+        checkpoint: request.checkpoint,
+        wal: match request.wal {
+            BackupWal::Archive => WalInclusion::Exclude,
+            BackupWal::Included => WalInclusion::Include,
+        },
+        max_rate_kib: request.max_rate_kib,
+        manifest_checksums: ManifestChecksums::Crc32c,
+    })?;
+    Ok(Started { facts, data_checksums, stream })
+}
+
+impl Started<'_> {
+    /// The tablespaces beside the data directory.
+    pub(super) fn tablespaces(&self) -> Vec<TablespaceEntry> {
+        let all = self.stream.tablespaces().iter();
+        all.filter_map(|tablespace| {
+            let location = tablespace.location.clone().unwrap_or_default();
+            Some(TablespaceEntry { oid: tablespace.oid?, location })
+        })
+        .collect()
+    }
+
+    /// What the copy must know before the first archive.
+    pub(super) fn announced(&self) -> Announced {
+        let all = self.stream.tablespaces();
+        let sizes: Option<Vec<u64>> = all.iter().map(|tablespace| tablespace.size_kib).collect();
+        Announced {
+            tablespaces: all.iter().filter_map(|tablespace| tablespace.oid).collect(),
+            total_bytes: sizes.map(|sizes| {
+                sizes.into_iter().fold(0_u64, |sum, kib| sum.saturating_add(kib.saturating_mul(1024)))
+            }),
+        }
+    }
+}
+
+/// The bytes of a setting such as `16MB`.
+fn segment_bytes(setting: &str) -> Result<u32> {
+    let digits = setting.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit: u64 = match &setting[digits.len()..] {
+        "" | "B" => 1,
+        "kB" => 1 << 10,
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        _ => 0,
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .and_then(|bytes| SegmentSize::new(bytes).ok())
+        .and_then(|size| u32::try_from(size.bytes()).ok())
+        .ok_or_else(|| Error::BadStream { reason: format!("wal_segment_size is `{setting}`") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segment_size_is_read_as_the_server_shows_it() {
+        assert_eq!(segment_bytes("16MB").unwrap(), 16 << 20);
+        assert_eq!(segment_bytes("1GB").unwrap(), 1 << 30);
+        for setting in ["", "MB", "16", "16TB", "3MB", "-1MB", "99999999999999999999GB", "16MBä"] {
+            assert!(segment_bytes(setting).is_err(), "{setting}");
+        }
+    }
+}
