@@ -38,6 +38,9 @@ pub enum RestoreError {
     /// The archive failed.
     #[error(transparent)]
     Wal(#[from] pgm_wal::archive::ArchiveError),
+    /// The WAL of the archive cannot be read.
+    #[error(transparent)]
+    Record(pgm_wal::record::RecordError),
     /// The server has no usable backup.
     #[error("server `{server}` has no backup that can be restored")]
     NoBackup {
@@ -160,6 +163,7 @@ impl RestoreError {
         match self {
             Self::Repository(error) => error.hint(),
             Self::Wal(error) => error.hint(),
+            Self::Record(error) => error.hint(),
             Self::NoBackup { server } => Some(format!("take one: pgm-cli backup {server}")),
             Self::BeforeBackup { consistent, .. } => Some(format!(
                 "the earliest point that can be reached is --target-immediate, LSN {consistent}; `pgm-cli list-backup` \

@@ -1,1 +1,187 @@
 //! Giving a backup back.
+//!
+//! [`plan`] finds out whether the target can be reached and refuses it before a byte is written; [`restore`] carries a
+//! plan out. What is written last is what makes the directory a server: `pg_control`, then the markers go.
+//!
+//! PostgreSQL itself replays the WAL: the restored directory holds `recovery.signal` and a `restore_command` that the
+//! caller gives (`pgm-cli wal get …`), and in `pg_wal` the segments that the backup needs to become consistent, so that
+//! `pg_verifybackup` finds everything it looks for.
+
+mod error;
+mod place;
+mod plan;
+mod reach;
+mod recovery;
+mod roots;
+mod settings;
+mod tablespaces;
+mod target;
+mod wal;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use pgm_proto::{Lsn, ServerName, TimelineId};
+use pgm_wal::archive::Archive;
+use pgm_wal::{History, SegmentSize, Spool};
+
+pub use self::error::{Reach, RestoreError};
+pub use self::plan::plan;
+pub use self::target::{Boundary, Target, TargetAction, TimelineChoice};
+
+use self::place::{Placed, Source};
+use self::roots::Roots;
+use crate::catalog::{BackupEntry, BackupStatus};
+use crate::context::{Context, Phase};
+use crate::label::BackupLabel;
+use crate::repository::Repository;
+
+/// The largest number of threads that decode frames.
+const WORKERS_MAX: usize = 8;
+
+/// Which backup is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackupChoice {
+    /// The newest from which the target can be reached.
+    Newest,
+    /// The oldest.
+    Oldest,
+    /// This one.
+    Label(BackupLabel),
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// Which backup.
+    pub backup: BackupChoice,
+    /// The data directory: absolute; absent, empty or left by an unfinished restore.
+    pub directory: PathBuf,
+    /// Where recovery ends.
+    pub target: Target,
+    /// On which side of the target.
+    pub boundary: Boundary,
+    /// Along which timeline.
+    pub timeline: TimelineChoice,
+    /// What the server does there.
+    pub action: TargetAction,
+    /// New places of tablespaces, by their old places.
+    pub tablespaces: Vec<(PathBuf, PathBuf)>,
+    /// How the restored server gets WAL.
+    pub recovery: Recovery,
+}
+
+/// How the restored server gets WAL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recovery {
+    /// With this `restore_command` (`%f` and `%p` as PostgreSQL takes them), up to the target.
+    Command(String),
+    /// From its own `pg_wal` only: for a stand-alone backup, which is restored to its end.
+    None,
+}
+
+/// What will be done: everything that a person wants to know before it is.
+#[derive(Debug, Clone)]
+pub struct RestorePlan {
+    /// The backup.
+    pub entry: BackupEntry,
+    /// What was asked for.
+    pub request: RestoreRequest,
+    /// The timeline that recovery follows.
+    pub timeline: TimelineId,
+    /// Its history.
+    pub history: History,
+    /// The newest point that could be reached along it.
+    pub reach: Option<Reach>,
+    /// WAL segments that recovery will read.
+    pub wal_segments: u64,
+    /// Where each tablespace goes.
+    pub tablespaces: BTreeMap<u32, PathBuf>,
+}
+
+/// What was done.
+#[derive(Debug, Clone)]
+pub struct RestoreReport {
+    /// The server.
+    pub server: ServerName,
+    /// The backup.
+    pub label: BackupLabel,
+    /// The data directory.
+    pub directory: PathBuf,
+    /// Files that were written.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+impl RestorePlan {
+    /// The first byte of WAL that recovery reads.
+    pub fn start_lsn(&self) -> Lsn {
+        self.entry.start_lsn
+    }
+
+    fn segment_size(&self) -> Result<SegmentSize, RestoreError> {
+        SegmentSize::new(u64::from(self.entry.segment_bytes)).map_err(|error| RestoreError::Damaged {
+            label: self.entry.label,
+            reason: error.to_string(),
+        })
+    }
+}
+
+/// Carries out a plan. The directory is no server until the last step.
+pub fn restore(
+    cx: &Context,
+    repository: &Repository,
+    archive: &Archive,
+    spool: Option<&Spool>,
+    plan: &RestorePlan,
+) -> Result<RestoreReport, RestoreError> {
+    let begun = Instant::now();
+    let entry = &plan.entry;
+    let manifest = repository.manifest(entry)?;
+    let roots = Roots::prepare(&plan.request.directory, &plan.tablespaces)?;
+    cx.report(Phase::Restore, 0, Some(entry.size.raw_bytes), "");
+    let packs = manifest.packs().to_vec();
+    let source = Source { repository, server: &entry.server, label: entry.label, packs: &packs };
+    let prepared = place::Restoration { cx, roots: &roots, source, total_bytes: entry.size.raw_bytes };
+    // What PostgreSQL needs to recover is in place before `pg_control` makes the directory a server.
+    let placed = place::place(prepared, manifest, workers(), || {
+        roots.link_tablespaces()?;
+        wal::place(cx, &roots, archive, spool, plan)?;
+        settings::write(&roots, repository, plan)
+    })?;
+    cx.report(Phase::Sync, placed.bytes, Some(entry.size.raw_bytes), "");
+    roots.sync()?;
+    roots.finish()?;
+    Ok(report(plan, placed, begun.elapsed()))
+}
+
+fn report(plan: &RestorePlan, placed: Placed, elapsed: Duration) -> RestoreReport {
+    let entry = &plan.entry;
+    let mut warnings = Vec::new();
+    if entry.status == BackupStatus::DamagedPages {
+        warnings.push(format!(
+            "the server reported damaged pages when backup {} was taken; `pgm-cli info` lists them",
+            entry.label
+        ));
+    }
+    RestoreReport {
+        server: entry.server.clone(),
+        label: entry.label,
+        directory: plan.request.directory.clone(),
+        files: placed.files,
+        bytes: placed.bytes,
+        elapsed,
+        warnings,
+    }
+}
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
+}

@@ -50,6 +50,15 @@ pub(super) struct Source<'a> {
     pub(super) packs: &'a [PackRecord],
 }
 
+/// What is put in place, and where.
+#[derive(Debug)]
+pub(super) struct Restoration<'a> {
+    pub(super) cx: &'a Context,
+    pub(super) roots: &'a Roots,
+    pub(super) source: Source<'a>,
+    pub(super) total_bytes: u64,
+}
+
 /// A file that several pieces are written to.
 #[derive(Debug)]
 struct Destination {
@@ -94,15 +103,14 @@ struct Shared<'a> {
     failure: Mutex<Option<RestoreError>>,
 }
 
-/// Puts every file of the manifest in place; `pg_control` last.
+/// Puts every file of the manifest in place, then does what `before_control` does, and puts `pg_control` in place last.
 pub(super) fn place(
-    cx: &Context,
-    roots: &Roots,
-    source: Source<'_>,
+    restoration: Restoration<'_>,
     manifest: ManifestReader,
-    total_bytes: u64,
     workers: usize,
+    before_control: impl FnOnce() -> Result<(), RestoreError>,
 ) -> Result<Placed, RestoreError> {
+    let Restoration { cx, roots, source, total_bytes } = restoration;
     let shared = Shared {
         cx,
         roots,
@@ -133,6 +141,7 @@ pub(super) fn place(
         return Err(error);
     }
     let (control, placed) = dispatched?;
+    before_control()?;
     roots.sync()?;
     shared.place_control(control.as_ref())?;
     Ok(placed)

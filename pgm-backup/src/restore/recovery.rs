@@ -23,21 +23,24 @@ pub(super) struct RecoverySettings<'a> {
 }
 
 /// Gives `existing`, the content of `postgresql.auto.conf`, these recovery settings in place of those it has.
-pub(super) fn rewrite(existing: &str, settings: &RecoverySettings<'_>) -> String {
-    let mut text = without_recovery_settings(existing);
-    text.push_str(&lines(settings));
+///
+/// Both are bytes: values of settings may be in any encoding.
+pub(super) fn rewrite(existing: &[u8], settings: &RecoverySettings<'_>) -> Vec<u8> {
+    let mut text = Vec::with_capacity(existing.len() + 512);
+    for line in existing.split_inclusive(|&byte| byte == b'\n') {
+        if !is_recovery_setting(line) {
+            text.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+            text.push(b'\n');
+        }
+    }
+    text.extend_from_slice(lines(settings).as_bytes());
     text
 }
 
-/// Drops recovery settings from a configuration text.
-pub(super) fn without_recovery_settings(existing: &str) -> String {
-    let kept = existing.lines().filter(|line| !is_recovery_setting(line));
-    kept.flat_map(|line| [line, "\n"]).collect()
-}
-
-fn is_recovery_setting(line: &str) -> bool {
+fn is_recovery_setting(line: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(line).to_ascii_lowercase();
     let name_end = |c: char| c == '=' || c.is_whitespace();
-    let name = line.trim_start().split(name_end).next().unwrap_or("").to_ascii_lowercase();
+    let name = name.trim_start().split(name_end).next().unwrap_or("");
     name.starts_with("recovery_target") || name == "restore_command" || name == "recovery_end_command"
 }
 
@@ -62,7 +65,9 @@ fn lines(settings: &RecoverySettings<'_>) -> String {
     if *settings.target != Target::Latest {
         lines.push(("recovery_target_action", settings.action.word().into()));
     }
-    lines.into_iter().map(|(name, value)| format!("{name} = {}\n", quoted(&value))).collect()
+    lines.into_iter().fold(String::new(), |text, (name, value)| {
+        text + name + " = " + &quoted(&value) + "\n"
+    })
 }
 
 /// A value in single quotes, as `guc-file.l` reads it back.
@@ -84,13 +89,17 @@ mod tests {
         }
     }
 
+    fn rewrite_text(existing: &str, settings: &RecoverySettings<'_>) -> String {
+        String::from_utf8(rewrite(existing.as_bytes(), settings)).unwrap()
+    }
+
     #[test]
     fn settings_of_an_earlier_restore_are_replaced_and_others_kept() {
         let existing = "# Do not edit\nwork_mem = '8MB'\nRecovery_Target_xid = '5'\n restore_command='x'\n\
                         primary_conninfo = 'host=a'";
         let target = Target::Time("2026-11-22T10:00:00.5Z".parse().unwrap());
         assert_eq!(
-            rewrite(existing, &settings(&target)),
+            rewrite_text(existing, &settings(&target)),
             "# Do not edit\nwork_mem = '8MB'\nprimary_conninfo = 'host=a'\n\
              restore_command = 'pgm-cli wal get --repository ''/var/my repo'' s %f \"%p\"'\n\
              recovery_target_time = '2026-11-22 10:00:00.500000+00'\n\
@@ -101,12 +110,12 @@ mod tests {
     #[test]
     fn names_cannot_break_out_of_their_quotes() {
         let target = Target::Name("a'b\\c".into());
-        assert!(rewrite("", &settings(&target)).contains("recovery_target_name = 'a''b\\\\c'\n"));
+        assert!(rewrite_text("", &settings(&target)).contains("recovery_target_name = 'a''b\\\\c'\n"));
     }
 
     #[test]
     fn the_end_of_the_archive_needs_no_target() {
-        let text = rewrite("", &settings(&Target::Latest));
+        let text = rewrite_text("", &settings(&Target::Latest));
         assert!(!text.contains("recovery_target_action") && text.contains("recovery_target_timeline = '1'"));
     }
 }

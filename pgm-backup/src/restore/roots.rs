@@ -197,7 +197,7 @@ fn open_beneath(folder: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: u32) -
 }
 
 /// Refuses a folder that is neither absent, empty nor left by an unfinished restore.
-fn refuse_foreign(path: &Path) -> Result<(), RestoreError> {
+pub(super) fn refuse_foreign(path: &Path) -> Result<(), RestoreError> {
     let refuse = |reason: &str| RestoreError::Directory { path: path.to_owned(), reason: reason.into() };
     if !path.is_absolute() {
         return Err(refuse("it is not an absolute path"));

@@ -1,0 +1,145 @@
+//! Planning a restore: which backup, along which timeline, with which WAL; or what stands in the way.
+
+use std::path::Path;
+
+use pgm_proto::ServerName;
+use pgm_wal::archive::Archive;
+use pgm_wal::{SegmentSize, Spool};
+
+use super::error::RestoreError;
+use super::reach::{Wal, Way};
+use super::roots;
+use super::tablespaces;
+use super::{BackupChoice, Recovery, RestorePlan, RestoreRequest, Target};
+use crate::catalog::{BackupEntry, BackupWal};
+use crate::context::{Context, Phase};
+use crate::error::Error;
+use crate::repository::Repository;
+
+/// Finds out how to carry out `request`, with the WAL of `archive` and, where it is at hand, of `spool`. Writes nothing;
+/// what cannot be reached is refused with the newest point that can.
+pub fn plan(
+    cx: &Context,
+    repository: &Repository,
+    archive: &Archive,
+    spool: Option<&Spool>,
+    server: &ServerName,
+    request: RestoreRequest,
+) -> Result<RestorePlan, RestoreError> {
+    cx.report(Phase::Plan, 0, None, "");
+    let candidates = candidates(repository, server, request.backup)?;
+    let (entry, way) = choose(cx, archive, spool, candidates, &request)?;
+    let tablespaces = tablespaces::places(&entry, &request.directory, &request.tablespaces)?;
+    for folder in std::iter::once(&request.directory).chain(tablespaces.values()) {
+        roots::refuse_foreign(folder)?;
+    }
+    if tablespaces.is_empty() {
+        check_room(&request.directory, entry.size.raw_bytes)?;
+    }
+    Ok(RestorePlan {
+        timeline: way.history.timeline(),
+        history: way.history,
+        reach: way.reach,
+        wal_segments: way.wal_segments,
+        tablespaces,
+        entry,
+        request,
+    })
+}
+
+/// The backups to consider, best first.
+fn candidates(
+    repository: &Repository,
+    server: &ServerName,
+    choice: BackupChoice,
+) -> Result<Vec<BackupEntry>, RestoreError> {
+    let catalog = repository.catalog(server)?;
+    let backups: Vec<BackupEntry> = match choice {
+        BackupChoice::Newest => catalog.backups().iter().rev().cloned().collect(),
+        BackupChoice::Oldest => catalog.backups().iter().take(1).cloned().collect(),
+        BackupChoice::Label(label) => vec![catalog.find(&label.to_string())?.clone()],
+    };
+    if !backups.is_empty() {
+        return Ok(backups);
+    }
+    // That an entry is damaged is a better answer than that there is none.
+    if let Some(damaged) = catalog.damaged().last() {
+        catalog.find(&damaged.label.to_string())?;
+    }
+    Err(RestoreError::NoBackup { server: server.clone() })
+}
+
+/// The first candidate from which the target can be reached.
+fn choose(
+    cx: &Context,
+    archive: &Archive,
+    spool: Option<&Spool>,
+    candidates: Vec<BackupEntry>,
+    request: &RestoreRequest,
+) -> Result<(BackupEntry, Way), RestoreError> {
+    let mut refusal = None;
+    for entry in candidates {
+        let tried = match request.recovery {
+            Recovery::Command(_) => find_way(cx, archive, spool, &entry, request),
+            Recovery::None => stand_alone(&entry, request),
+        };
+        match tried {
+            Ok(way) => return Ok((entry, way)),
+            // An older backup may do, and if none does, the oldest says how early the target is.
+            Err(error @ RestoreError::BeforeBackup { .. }) => refusal = Some(error),
+            Err(error @ (RestoreError::OtherBranch { .. } | RestoreError::BackupWithoutWal { .. })) => {
+                refusal.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refusal.unwrap_or(RestoreError::Repository(Error::Cancelled)))
+}
+
+fn find_way(
+    cx: &Context,
+    archive: &Archive,
+    spool: Option<&Spool>,
+    entry: &BackupEntry,
+    request: &RestoreRequest,
+) -> Result<Way, RestoreError> {
+    let index = archive.index(segment_size(entry)?, spool)?;
+    Wal { archive, spool, index }.find_way(cx, entry, request)
+}
+
+/// A backup that brings its WAL along needs no archive, and ends where it ends.
+fn stand_alone(entry: &BackupEntry, request: &RestoreRequest) -> Result<Way, RestoreError> {
+    let history = pgm_wal::History::root(entry.timeline);
+    match (entry.wal, &request.target) {
+        (BackupWal::Included, Target::Latest | Target::Immediate) => {
+            Ok(Way { history, reach: None, wal_segments: 0 })
+        }
+        (BackupWal::Included, target) => Err(RestoreError::BeyondArchive {
+            target: target.clone(),
+            reach: super::Reach { end: entry.end_lsn, timeline: entry.timeline, last_commit: None },
+        }),
+        (BackupWal::Archive, _) => {
+            let size = segment_size(entry)?;
+            let first = pgm_wal::SegmentName::at(entry.timeline, entry.start_lsn, size);
+            Err(RestoreError::BackupWithoutWal { missing: first.file_name(size), label: entry.label })
+        }
+    }
+}
+
+fn segment_size(entry: &BackupEntry) -> Result<SegmentSize, RestoreError> {
+    SegmentSize::new(u64::from(entry.segment_bytes))
+        .map_err(|error| RestoreError::Damaged { label: entry.label, reason: error.to_string() })
+}
+
+/// Refuses a file system that is too small, before anything is written to it.
+fn check_room(directory: &Path, needed: u64) -> Result<(), RestoreError> {
+    let Some(existing) = directory.ancestors().find(|ancestor| ancestor.exists()) else {
+        return Ok(());
+    };
+    let Ok(file_system) = rustix::fs::statvfs(existing) else { return Ok(()) };
+    let free = file_system.f_bavail.saturating_mul(file_system.f_frsize);
+    if free >= needed {
+        return Ok(());
+    }
+    Err(RestoreError::NoSpace { path: directory.to_owned(), free, needed })
+}

@@ -1,0 +1,60 @@
+//! Writes what is not pages: the server's own manifest and the recovery settings.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use super::error::RestoreError;
+use super::recovery::{self, RecoverySettings};
+use super::roots::Roots;
+use super::{Recovery, RestorePlan};
+use crate::repository::Repository;
+
+/// The manifest of PostgreSQL, which `pg_verifybackup` reads.
+const BACKUP_MANIFEST: &str = "backup_manifest";
+
+/// Writes `backup_manifest`, `postgresql.auto.conf` and `recovery.signal`.
+pub(super) fn write(
+    roots: &Roots,
+    repository: &Repository,
+    plan: &RestorePlan,
+) -> Result<(), RestoreError> {
+    let folder = roots.data_path();
+    if plan.entry.server_manifest.is_some() {
+        let path = folder.join(BACKUP_MANIFEST);
+        let mut file = new_file(&path)?;
+        repository.server_manifest(&plan.entry, &mut file)?;
+    }
+    let Recovery::Command(restore_command) = &plan.request.recovery else {
+        return Ok(());
+    };
+    let settings = RecoverySettings {
+        restore_command,
+        target: &plan.request.target,
+        boundary: plan.request.boundary,
+        action: plan.request.action,
+        timeline: plan.timeline,
+    };
+    rewrite(&folder.join(recovery::AUTO_CONF), |existing| recovery::rewrite(existing, &settings))?;
+    new_file(&folder.join(recovery::SIGNAL))?;
+    Ok(())
+}
+
+fn rewrite(path: &Path, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<(), RestoreError> {
+    let existing = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(RestoreError::file("read", path, error)),
+    };
+    let mut open = OpenOptions::new();
+    let opened = open.write(true).create(true).truncate(true).mode(0o600).open(path);
+    opened
+        .and_then(|mut file| file.write_all(&change(&existing)))
+        .map_err(|error| RestoreError::file("write", path, error))
+}
+
+fn new_file(path: &Path) -> Result<fs::File, RestoreError> {
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    opened.map_err(|error| RestoreError::file("write", path, error))
+}
