@@ -71,4 +71,6 @@ impl RecordError {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;

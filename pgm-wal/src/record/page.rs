@@ -20,8 +20,9 @@ pub(crate) const LONG_BYTES: usize = 40;
 
 const FIRST_IS_CONTINUATION: u16 = 0x0001;
 const LONG_HEADER: u16 = 0x0002;
-const FIRST_IS_OVERWRITE_CONTINUATION: u16 = 0x0004;
-const ALL_FLAGS: u16 = 0x0007;
+const FIRST_IS_OVERWRITE_CONTINUATION: u16 = 0x0008;
+/// With `XLP_BKP_REMOVABLE` (0x0004), which says nothing about reading.
+const ALL_FLAGS: u16 = 0x000F;
 
 /// The format of the WAL: it changes with each major version of PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -75,8 +75,13 @@ impl<S: SegmentSource> Pages<S> {
         let number = self.size.number_at(lsn);
         match self.chosen {
             Some(chosen) if chosen.name.number == number => chosen.name,
-            _ => SegmentName::new(self.history.timeline_at(lsn), number),
+            _ => self.wanted_at(lsn),
         }
+    }
+
+    /// The segment of the timeline that the byte at `lsn` belongs to.
+    pub(super) fn wanted_at(&self, lsn: Lsn) -> SegmentName {
+        SegmentName::at(self.history.timeline_at(lsn), lsn, self.size)
     }
 
     /// Makes the page at `address` the one that [`Self::bytes`] gives.
@@ -90,7 +95,7 @@ impl<S: SegmentSource> Pages<S> {
             self.chosen = self.choose(number)?;
         }
         let Some(chosen) = self.chosen else {
-            return Ok(Loaded::Absent(self.segment_at(address)));
+            return Ok(Loaded::Absent(self.wanted_at(address)));
         };
         if address >= chosen.limit {
             return Ok(Loaded::Absent(SegmentName::new(

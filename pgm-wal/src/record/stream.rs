@@ -320,6 +320,9 @@ impl<S: SegmentSource> RecordReader<S> {
                 found: first.remaining,
             });
         }
+        if lsn >= limit {
+            return Ok(self.left_at(limit));
+        }
         let mut offset = lsn.bytes_since(page) as usize;
         let total_len = total_len_at(&self.pages.bytes(page)[offset..]);
         match total_len {
@@ -336,9 +339,8 @@ impl<S: SegmentSource> RecordReader<S> {
         loop {
             let count = (PAGE_BYTES - offset).min((total_len - gathered.len) as usize);
             if page + (offset + count) as u64 > limit {
-                // The rest of the record, or all of it, belongs to another branch of the timelines.
-                let name = self.pages.segment_at(limit).file_name(self.pages.size());
-                return Ok(Attempt::NotThere(Stop::Absent(name)));
+                // The rest of the record belongs to another branch of the timelines.
+                return Ok(self.left_at(limit));
             }
             if let Err(reason) = self.gather(&mut gathered, page, offset, count, total_len, lsn) {
                 return not_there(reason);
@@ -366,6 +368,12 @@ impl<S: SegmentSource> RecordReader<S> {
             }
             offset = header.len();
         }
+    }
+
+    /// Only the parent's copy of a segment is there, and it ends at `limit`.
+    fn left_at(&self, limit: Lsn) -> Attempt {
+        let name = self.pages.wanted_at(limit).file_name(self.pages.size());
+        Attempt::NotThere(Stop::Absent(name))
     }
 
     /// Takes `count` bytes of the record from `offset` of `page`.
