@@ -14,6 +14,7 @@ mod certificates;
 mod cluster;
 mod compare;
 mod daemon;
+pub mod fake_server;
 mod faulty_storage;
 mod majors;
 mod port;
