@@ -1,0 +1,364 @@
+//! What can be typed: every command and option, with the help that is printed for it.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pgm_proto::{Lsn, ServerName, SlotName, TimelineId};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Green.on_default())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done
+  1  failed; the error says what to do next
+  2  the command line or the configuration is wrong
+  3  pgmd is not running or does not answer
+  4  there is no such server, backup or file
+
+`wal get` is PostgreSQL's restore_command and keeps to its rules: 0 delivered, 1 not in the
+archive, 128 recovery must stop (damage, a gap, a storage error).";
+
+/// PostgreSQL backup, restore and WAL streaming.
+#[derive(Debug, Parser)]
+#[command(name = "pgm-cli", version, styles = STYLES, after_help = EXIT_STATUS, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// The daemon's directory: configuration (pgmd.ron), spool, repository and socket
+    #[arg(short = 'D', long, global = true, env = "PGM_DIRECTORY", value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+    /// The configuration file, when it is not DIR/pgmd.ron
+    #[arg(short = 'c', long, global = true, env = "PGM_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How to print results
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Say more on standard error (-v, -vv)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// How much is logged to standard error.
+    pub(crate) fn log_level(&self) -> tracing::Level {
+        match self.verbose {
+            0 => tracing::Level::WARN,
+            1 => tracing::Level::INFO,
+            _ => tracing::Level::DEBUG,
+        }
+    }
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For programs: one JSON document on standard output
+    Json,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a commented configuration for some servers, then check them
+    Init(InitArguments),
+    /// List every requirement of the servers as ok, warning or failure, with what mends it
+    Check(CheckArguments),
+    /// Ask whether pgmd is running
+    Ping,
+    /// Show each server: streaming, received and durable WAL, spool, backups, gaps
+    Status(StatusArguments),
+    /// Take a full backup of a server
+    Backup(BackupArguments),
+    /// List the backups of a server, or of all
+    #[command(visible_alias = "list")]
+    ListBackup(ListBackupArguments),
+    /// Show everything about one backup
+    Info(InfoArguments),
+    /// Restore a backup into an empty directory, to the end or to a point in time
+    Restore(RestoreArguments),
+    /// Show running jobs with their progress
+    Progress(ProgressArguments),
+    /// Work with the write-ahead log
+    #[command(subcommand)]
+    Wal(WalCommand),
+    /// Stop pgmd in order
+    Shutdown,
+    /// Print the completion script for a shell
+    Completions(CompletionsArguments),
+    /// Print the manual page
+    Man,
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub(crate) struct InitArguments {
+    /// The directory to make
+    #[arg(value_name = "DIR")]
+    pub(crate) target: PathBuf,
+    /// A server to protect: a name and how to connect, such as prod='host=db1 user=backup'
+    #[arg(long = "server", required = true, value_name = "NAME=CONNINFO", value_parser = parse_server)]
+    pub(crate) servers: Vec<(ServerName, String)>,
+    /// Where backups and WAL rest, when not in DIR/repository
+    #[arg(long, value_name = "DIR")]
+    pub(crate) repository: Option<PathBuf>,
+    /// Write the configuration only
+    #[arg(long)]
+    pub(crate) no_check: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// The server to check; all when left out
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: Option<ServerName>,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    /// The server to show; all when left out
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: Option<ServerName>,
+}
+
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArguments {
+    /// The server to back up
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// Begin with a checkpoint that is spread over time, sparing the server's disk, not with an immediate one
+    #[arg(long)]
+    pub(crate) spread_checkpoint: bool,
+    /// Take at most this much from the server, in KiB per second
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(32..=1_048_576))]
+    pub(crate) max_rate: Option<u32>,
+}
+
+/// Arguments of `list-backup`.
+#[derive(Debug, Args)]
+pub(crate) struct ListBackupArguments {
+    /// The server whose backups are listed; all when left out
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: Option<ServerName>,
+}
+
+/// Arguments of `info`.
+#[derive(Debug, Args)]
+pub(crate) struct InfoArguments {
+    /// The server
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// The backup: its label, or newest, or oldest
+    #[arg(value_name = "LABEL|newest|oldest", default_value = "newest")]
+    pub(crate) backup: String,
+}
+
+/// Arguments of `progress`.
+#[derive(Debug, Args)]
+pub(crate) struct ProgressArguments {
+    /// Only the jobs of this server
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: Option<ServerName>,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArguments {
+    /// The server whose backup is restored
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// The backup: its label, or newest (the newest from which the target can be reached), or oldest
+    #[arg(value_name = "LABEL|newest|oldest")]
+    pub(crate) backup: String,
+    /// The data directory to make: absent or empty
+    #[arg(value_name = "DIR")]
+    pub(crate) target: PathBuf,
+    /// Where recovery ends; to the end of the archive when left out
+    #[command(flatten)]
+    pub(crate) stop: StopArguments,
+    /// Stop just before the target, not just after it
+    #[arg(long, requires = "stop")]
+    pub(crate) exclusive: bool,
+    /// The timeline to follow; the newest that the backup leads to when left out
+    #[arg(long, value_name = "N")]
+    pub(crate) timeline: Option<TimelineId>,
+    /// What the server does when it has reached the target (default: promote)
+    #[arg(long, value_enum, value_name = "ACTION")]
+    pub(crate) target_action: Option<TargetAction>,
+    /// Put the tablespace that was at OLD into NEW; can be given several times
+    #[arg(long, value_name = "OLD=NEW", value_parser = parse_tablespace)]
+    pub(crate) tablespace: Vec<(PathBuf, PathBuf)>,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Work on the repository directly, also when pgmd is running
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// The place where recovery ends: at most one.
+#[derive(Debug, Args)]
+#[group(id = "stop", required = false, multiple = false)]
+pub(crate) struct StopArguments {
+    /// Recover to this moment, such as '2026-11-22 10:00:00+00' (local time when it names no zone)
+    #[arg(long, value_name = "T", value_parser = parse_time)]
+    pub(crate) target_time: Option<jiff::Timestamp>,
+    /// Recover to this WAL position, such as 0/3000028
+    #[arg(long, value_name = "L")]
+    pub(crate) target_lsn: Option<Lsn>,
+    /// Recover to the commit of this transaction
+    #[arg(long, value_name = "X")]
+    pub(crate) target_xid: Option<u64>,
+    /// Recover to a restore point made by pg_create_restore_point()
+    #[arg(long, value_name = "N")]
+    pub(crate) target_name: Option<String>,
+    /// Recover just until the backup is consistent
+    #[arg(long)]
+    pub(crate) target_immediate: bool,
+}
+
+/// What the server does at the recovery target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TargetAction {
+    /// Stay in recovery, for a look (needs hot_standby)
+    Pause,
+    /// Open for writing
+    Promote,
+    /// Stop
+    Shutdown,
+}
+
+/// Commands on the write-ahead log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WalCommand {
+    /// Deliver one archived WAL file: PostgreSQL's restore_command
+    Get(WalGetArguments),
+    /// Stream WAL from a server into a folder, as pg_receivewal does
+    Receive(WalReceiveArguments),
+}
+
+/// Arguments of `wal get`.
+#[derive(Debug, Args)]
+pub(crate) struct WalGetArguments {
+    /// The repository, when there is no configuration to take it from
+    #[arg(long, value_name = "DIR")]
+    pub(crate) repository: Option<PathBuf>,
+    /// The spool of the server, for the newest segments that are not archived yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+    /// The server
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// The file that PostgreSQL asks for (%f)
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+    /// Where it wants it (%p)
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+}
+
+/// Arguments of `wal receive`.
+#[derive(Debug, Args)]
+pub(crate) struct WalReceiveArguments {
+    /// How to connect
+    #[arg(value_name = "CONNINFO")]
+    pub(crate) conninfo: String,
+    /// The folder for the segments
+    #[arg(value_name = "DIR")]
+    pub(crate) target: PathBuf,
+    /// The replication slot to use
+    #[arg(long, value_name = "NAME")]
+    pub(crate) slot: Option<SlotName>,
+    /// Make the slot when it is missing
+    #[arg(long, requires = "slot")]
+    pub(crate) create_slot: bool,
+    /// Stop when this position is durable
+    #[arg(long, value_name = "LSN")]
+    pub(crate) endpos: Option<Lsn>,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+fn parse_server(text: &str) -> Result<(ServerName, String), String> {
+    let (name, conninfo) = text
+        .split_once('=')
+        .ok_or("write NAME=CONNINFO, such as prod='host=db1 user=backup'")?;
+    let name = name.parse::<ServerName>().map_err(|error| error.to_string())?;
+    conninfo.parse::<pgm_proto::ConnInfo>().map_err(|error| error.to_string())?;
+    Ok((name, conninfo.to_owned()))
+}
+
+fn parse_tablespace(text: &str) -> Result<(PathBuf, PathBuf), String> {
+    let (old, new) = text.split_once('=').ok_or("write OLD=NEW, two absolute paths")?;
+    let (old, new) = (PathBuf::from(old), PathBuf::from(new));
+    match (old.is_absolute(), new.is_absolute()) {
+        (true, true) => Ok((old, new)),
+        (false, _) => Err(format!("`{}` is not an absolute path", old.display())),
+        (_, false) => Err(format!("`{}` is not an absolute path", new.display())),
+    }
+}
+
+/// Reads a moment as PostgreSQL prints it (`2026-11-22 10:00:00.5+00`) or in RFC 3339; local when it names no zone.
+fn parse_time(text: &str) -> Result<jiff::Timestamp, String> {
+    let text = text.trim();
+    let iso = text.replacen(' ', "T", 1).replace(" UTC", "Z").replace(' ', "");
+    if let Ok(moment) = iso.parse::<jiff::Timestamp>() {
+        return Ok(moment);
+    }
+    let local = iso.parse::<jiff::civil::DateTime>();
+    let moment = local.and_then(|civil| civil.to_zoned(jiff::tz::TimeZone::system()));
+    moment.map(|zoned| zoned.timestamp()).map_err(|_| {
+        format!("`{text}` is not a moment such as '2026-11-22 10:00:00+00' or 2026-11-22T10:00:00Z")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_argument_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn moments_are_read_as_postgresql_prints_them() {
+        let expected: jiff::Timestamp = "2026-11-22T10:00:00.5Z".parse().unwrap();
+        for text in [
+            "2026-11-22 10:00:00.5+00",
+            "2026-11-22 11:00:00.5+01",
+            "2026-11-22 15:30:00.5+05:30",
+            "2026-11-22T10:00:00.5Z",
+            "2026-11-22 10:00:00.5 UTC",
+        ] {
+            assert_eq!(parse_time(text).unwrap(), expected, "{text}");
+        }
+        assert!(parse_time("yesterday").is_err());
+    }
+
+    #[test]
+    fn at_most_one_target_is_taken() {
+        let two = ["pgm-cli", "restore", "s", "newest", "/d", "--target-xid", "7", "--target-immediate"];
+        assert!(Arguments::try_parse_from(two).is_err());
+        let one = ["pgm-cli", "restore", "s", "newest", "/d", "--target-xid", "7", "--exclusive"];
+        assert!(Arguments::try_parse_from(one).is_ok());
+        let none = ["pgm-cli", "restore", "s", "newest", "/d", "--exclusive"];
+        assert!(Arguments::try_parse_from(none).is_err());
+    }
+}

@@ -1,0 +1,40 @@
+//! `pgm-cli backup`: takes a full backup and waits for it.
+
+use std::process::ExitCode;
+
+use pgm_mgmt::{BackupOptions, BackupStatus, Request, Response};
+
+use super::{Cx, daemon};
+use crate::arguments::{BackupArguments, Format};
+use crate::error::CliError;
+use crate::output::{bytes, print_json};
+
+pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliError> {
+    let options = BackupOptions {
+        spread_checkpoint: arguments.spread_checkpoint,
+        max_rate_kib: arguments.max_rate,
+    };
+    match daemon::call(cx, &Request::Backup { server: arguments.server, options })? {
+        Response::BackedUp(backup) => {
+            match cx.format {
+                Format::Json => print_json(&backup),
+                Format::Text => println!(
+                    "backup {} of {}: {} stored as {} ({}), WAL {} to {}",
+                    backup.label,
+                    backup.server,
+                    bytes(backup.raw_bytes),
+                    bytes(backup.stored_bytes),
+                    backup.compression,
+                    backup.start_lsn,
+                    backup.end_lsn,
+                ),
+            }
+            if backup.status != BackupStatus::Valid {
+                eprintln!("warning: the server reported problems with its data");
+                eprintln!("HINT: pgm-cli info {} {}", backup.server, backup.label);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        other => Err(daemon::unexpected(&other)),
+    }
+}

@@ -1,0 +1,85 @@
+//! Talks to pgmd: connects, sends one request, follows its progress, takes the answer.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pgm_mgmt::{Client, ClientError, Deadlines, ErrorCode, Event, MessageLevel, Request, Response};
+
+use super::Cx;
+use crate::error::{CliError, Failure};
+use crate::output::progress::Bar;
+
+/// How long `shutdown` waits for the daemon to be gone.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(300);
+
+/// Sends `request` and waits for the answer, with a progress bar when there is progress.
+pub(super) fn call(cx: &Cx, request: &Request) -> Result<Response, CliError> {
+    let socket = cx.config()?.socket();
+    let mut client = Client::connect(&socket, Deadlines::default())?;
+    let mut bar = None;
+    let answer = client.call_with_events(request, |event| match event {
+        Event::Progress(progress) => bar
+            .get_or_insert_with(|| Bar::new(cx.format))
+            .update(&progress.phase, progress.done_bytes, progress.total_bytes),
+        Event::Message { level, text } => match level {
+            MessageLevel::Info => eprintln!("{text}"),
+            MessageLevel::Warning => eprintln!("warning: {text}"),
+        },
+    });
+    if let Some(bar) = bar {
+        bar.finish();
+    }
+    Ok(answer?)
+}
+
+/// Whether a daemon listens.
+pub(super) fn is_running(cx: &Cx) -> Result<bool, CliError> {
+    let socket = cx.config()?.socket();
+    match Client::connect(&socket, Deadlines::default()) {
+        Ok(_) => Ok(true),
+        Err(ClientError::Connect { source, .. })
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Ok(true)
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// Waits until the process is gone.
+pub(super) fn wait_gone(pid: u32) -> Result<(), CliError> {
+    let deadline = Instant::now() + SHUTDOWN_MAX;
+    let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    while process.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok()) {
+        if Instant::now() > deadline {
+            let text = format!("pgmd (process {pid}) is still stopping after {} s", SHUTDOWN_MAX.as_secs());
+            return Err(CliError::new(Failure::Failed, text, Some("look at pgmd's log".into())));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// The error for an answer of the wrong type.
+pub(super) fn unexpected(answer: &Response) -> CliError {
+    let text = format!("pgmd answered something else: {answer:?}");
+    CliError::new(Failure::Failed, text, Some("are pgm-cli and pgmd of the same version?".into()))
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        let failure = match &error {
+            ClientError::Connect { .. } | ClientError::Silent { .. } => Failure::Unreachable,
+            ClientError::Refused(refused) => match refused.code {
+                ErrorCode::UnknownServer | ErrorCode::UnknownBackup | ErrorCode::UnknownJob => {
+                    Failure::NotFound
+                }
+                ErrorCode::BadRequest | ErrorCode::BadValue | ErrorCode::Configuration => Failure::Usage,
+                _ => Failure::Failed,
+            },
+            ClientError::Connection { .. } => Failure::Failed,
+        };
+        let hint = error.hint();
+        Self::new(failure, error, hint)
+    }
+}

@@ -1,0 +1,83 @@
+//! `pgm-cli init`: writes a commented configuration for some servers, then checks them.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use pgmd::config::Sample;
+
+use super::{Cx, check};
+use crate::arguments::{CheckArguments, Format, InitArguments};
+use crate::error::{CliError, Failure};
+use crate::locate::CONFIG_FILE;
+
+pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliError> {
+    let directory = std::path::absolute(&arguments.target)
+        .map_err(|error| failed("find", &arguments.target, &error))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory)
+        .map_err(|error| failed("make", &directory, &error))?;
+    let file = directory.join(CONFIG_FILE);
+    let repository = arguments.repository.as_deref().map(std::path::absolute).transpose();
+    let repository = repository.map_err(|error| failed("find", &directory, &error))?;
+    let repository = repository.unwrap_or_else(|| PathBuf::from("repository"));
+    let sample = Sample {
+        servers: &arguments.servers,
+        repository: &repository.to_string_lossy(),
+        slot: "pgmd",
+    };
+    write_new(&file, &sample.text())?;
+    if cx.format == Format::Text {
+        println!("wrote {}", file.display());
+    }
+    if arguments.no_check {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let here = Cx { directory: Some(directory.clone()), config: None, format: cx.format };
+    let status = check::run(&here, &CheckArguments { server: None })?;
+    if cx.format == Format::Text {
+        print_next_steps(&directory, arguments);
+    }
+    Ok(status)
+}
+
+/// Writes a configuration that only its owner can read, since it may hold passwords.
+fn write_new(file: &Path, text: &str) -> Result<(), CliError> {
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let mut opened = opened.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => CliError::new(
+            Failure::Usage,
+            format!("{} exists already", file.display()),
+            Some("edit it, or name another directory".into()),
+        ),
+        _ => failed("write", file, &error),
+    })?;
+    let written = opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all());
+    written.map_err(|error| failed("write", file, &error))
+}
+
+fn failed(verb: &str, path: &Path, error: &std::io::Error) -> CliError {
+    let hint = (error.kind() == ErrorKind::PermissionDenied)
+        .then(|| "choose a directory that you may write to".to_owned());
+    CliError::new(Failure::Failed, format!("cannot {verb} {}: {error}", path.display()), hint)
+}
+
+fn print_next_steps(directory: &Path, arguments: &InitArguments) {
+    let directory = shell_word(directory);
+    println!("\nNext:");
+    println!("  pgmd -D {directory}                      # streams WAL; run it under your service manager");
+    if let Some((server, _)) = arguments.servers.first() {
+        println!("  pgm-cli -D {directory} backup {server}");
+        println!("  pgm-cli -D {directory} restore {server} newest NEW_DATA_DIRECTORY");
+    }
+}
+
+fn shell_word(path: &Path) -> String {
+    let text = PathBuf::from(path).display().to_string();
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}

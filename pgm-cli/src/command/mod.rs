@@ -1,0 +1,66 @@
+//! The commands: one file each, named as it is typed.
+
+mod backup;
+mod check;
+mod completions;
+mod daemon;
+mod info;
+mod init;
+mod list_backup;
+mod man;
+mod ping;
+mod progress;
+mod restore;
+mod shutdown;
+mod status;
+mod wal_get;
+mod wal_receive;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use pgmd::config::Config;
+
+use crate::arguments::{Arguments, Command, Format, WalCommand};
+use crate::error::CliError;
+use crate::locate;
+
+/// What every command needs to know: where the daemon lives and how to print.
+#[derive(Debug)]
+struct Cx {
+    directory: Option<PathBuf>,
+    config: Option<PathBuf>,
+    format: Format,
+}
+
+impl Cx {
+    /// Reads the configuration.
+    fn config(&self) -> Result<Config, CliError> {
+        locate::config(self.config.as_deref(), self.directory.as_deref())
+    }
+}
+
+/// Carries out what was typed.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
+    let cx = Cx {
+        directory: arguments.directory,
+        config: arguments.config,
+        format: arguments.format,
+    };
+    match arguments.command {
+        Command::Init(arguments) => init::run(&cx, &arguments),
+        Command::Check(arguments) => check::run(&cx, &arguments),
+        Command::Ping => ping::run(&cx),
+        Command::Status(arguments) => status::run(&cx, arguments),
+        Command::Backup(arguments) => backup::run(&cx, arguments),
+        Command::ListBackup(arguments) => list_backup::run(&cx, arguments),
+        Command::Info(arguments) => info::run(&cx, arguments),
+        Command::Restore(arguments) => restore::run(&cx, arguments),
+        Command::Progress(arguments) => progress::run(&cx, &arguments),
+        Command::Wal(WalCommand::Get(arguments)) => wal_get::run(&cx, &arguments),
+        Command::Wal(WalCommand::Receive(arguments)) => wal_receive::run(&cx, &arguments),
+        Command::Shutdown => shutdown::run(&cx),
+        Command::Completions(arguments) => Ok(completions::run(&arguments)),
+        Command::Man => man::run(),
+    }
+}

@@ -1,0 +1,47 @@
+//! `pgm-cli progress`: the running jobs.
+
+use std::process::ExitCode;
+
+use pgm_mgmt::{JobProgress, Request, Response};
+
+use super::{Cx, daemon};
+use crate::arguments::{Format, ProgressArguments};
+use crate::error::CliError;
+use crate::output::{Table, bytes, print_json, seconds};
+
+pub(super) fn run(cx: &Cx, arguments: &ProgressArguments) -> Result<ExitCode, CliError> {
+    let mut running = match daemon::call(cx, &Request::Progress)? {
+        Response::Jobs(running) => running,
+        other => return Err(daemon::unexpected(&other)),
+    };
+    if let Some(server) = &arguments.server {
+        running.jobs.retain(|job| job.server == *server);
+    }
+    match cx.format {
+        Format::Json => print_json(&running),
+        Format::Text if running.jobs.is_empty() => println!("no job is running"),
+        Format::Text => print!("{}", table(&running.jobs)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The jobs as a table; `status` shows it too.
+pub(super) fn table(jobs: &[JobProgress]) -> Table {
+    let mut table = Table::new(["JOB", "KIND", "SERVER", "PHASE", "DONE", "OF", "%", "RATE", "ETA"]);
+    for job in jobs {
+        let percent = job.total_bytes.filter(|total| *total > 0);
+        let percent = percent.map(|total| job.done_bytes.min(total) * 100 / total);
+        table.row([
+            job.job.to_string(),
+            job.kind.to_string(),
+            job.server.to_string(),
+            job.phase.clone(),
+            bytes(job.done_bytes),
+            job.total_bytes.map_or_else(|| "-".into(), bytes),
+            percent.map_or_else(|| "-".into(), |percent| percent.to_string()),
+            format!("{}/s", bytes(job.rate_bytes)),
+            job.eta_seconds.map_or_else(|| "-".into(), |eta| seconds(eta as f64)),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,157 @@
+//! `pgm-cli restore`: gives a backup back, to the end of the archive or to a point in time.
+//!
+//! Through the daemon when one is running, else directly from the repository: the host that has to be brought back may
+//! be the daemon's own.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pgm_backup::{Context, Progress, ProgressSink};
+use pgm_mgmt::{
+    BackupChoice, PlannedRestore, Request, Response, RestoreOptions, RestoreOutcome, RestoreTarget,
+    TablespaceMapping, TargetPoint,
+};
+use pgm_storage::Cancel;
+use pgmd::restore::PreparedRestore;
+
+use super::{Cx, daemon};
+use crate::arguments::{Format, RestoreArguments, StopArguments, TargetAction};
+use crate::error::{CliError, Failure};
+use crate::output::progress::Bar;
+use crate::output::{bytes, print_json, seconds};
+
+pub(super) fn run(cx: &Cx, arguments: RestoreArguments) -> Result<ExitCode, CliError> {
+    let direct = arguments.offline || !daemon::is_running(cx)?;
+    let options = options(arguments)?;
+    let answer = if direct {
+        without_daemon(cx, &options)?
+    } else {
+        daemon::call(cx, &Request::Restore(options))?
+    };
+    match answer {
+        Response::Planned(plan) => print_plan(cx, &plan),
+        Response::Restored(outcome) => print_outcome(cx, &outcome),
+        other => return Err(daemon::unexpected(&other)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(arguments: RestoreArguments) -> Result<RestoreOptions, CliError> {
+    let directory = absolute(&arguments.target)?;
+    let program = std::env::current_exe().ok();
+    Ok(RestoreOptions {
+        server: arguments.server,
+        backup: BackupChoice::parse(&arguments.backup),
+        directory,
+        target: RestoreTarget {
+            point: point(arguments.stop),
+            exclusive: arguments.exclusive,
+            timeline: arguments.timeline,
+            action: arguments.target_action.map(|action| match action {
+                TargetAction::Pause => pgm_mgmt::TargetAction::Pause,
+                TargetAction::Promote => pgm_mgmt::TargetAction::Promote,
+                TargetAction::Shutdown => pgm_mgmt::TargetAction::Shutdown,
+            }),
+        },
+        tablespaces: arguments
+            .tablespace
+            .iter()
+            .map(|(from, to)| TablespaceMapping {
+                from: from.to_string_lossy().into_owned(),
+                to: to.to_string_lossy().into_owned(),
+            })
+            .collect(),
+        plan_only: arguments.plan,
+        restore_program: program.map(|program| program.to_string_lossy().into_owned()),
+    })
+}
+
+fn point(stop: StopArguments) -> TargetPoint {
+    let StopArguments { target_time, target_lsn, target_xid, target_name, target_immediate } = stop;
+    let time = target_time.map(|time| TargetPoint::Time(time.to_string()));
+    time.or(target_lsn.map(TargetPoint::Lsn))
+        .or(target_xid.map(TargetPoint::Xid))
+        .or(target_name.map(TargetPoint::Name))
+        .or(target_immediate.then_some(TargetPoint::Immediate))
+        .unwrap_or(TargetPoint::Latest)
+}
+
+fn absolute(path: &Path) -> Result<String, CliError> {
+    let absolute = std::path::absolute(path).ok().and_then(|path| path.to_str().map(str::to_owned));
+    absolute.ok_or_else(|| {
+        let text = format!("{} cannot be used as a directory's name", path.display());
+        CliError::new(Failure::Usage, text, Some("use an absolute path in UTF-8".into()))
+    })
+}
+
+fn without_daemon(cx: &Cx, options: &RestoreOptions) -> Result<Response, CliError> {
+    let config = cx.config()?;
+    let bar = Arc::new(BarSink(Mutex::new(Some(Bar::new(cx.format)))));
+    let context = Context::new(Cancel::new(), bar.clone());
+    let spool = config.spool_of(&options.server);
+    let carried_out = PreparedRestore::new(&context, &config.repository.path, &spool, options)
+        .and_then(|prepared| {
+            if options.plan_only {
+                return Ok(Response::Planned(prepared.planned()));
+            }
+            prepared.carry_out(&context).map(Response::Restored)
+        });
+    if let Some(bar) = bar.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        bar.finish();
+    }
+    carried_out.map_err(|error| pgm_mgmt::ClientError::Refused(error).into())
+}
+
+/// Draws the progress of an operation in this process.
+#[derive(Debug)]
+struct BarSink(Mutex<Option<Bar>>);
+
+impl ProgressSink for BarSink {
+    fn report(&self, progress: &Progress<'_>) {
+        if let Some(bar) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            bar.update(progress.phase.word(), progress.done_bytes, progress.total_bytes);
+        }
+    }
+}
+
+fn print_plan(cx: &Cx, plan: &PlannedRestore) {
+    if cx.format == Format::Json {
+        return print_json(plan);
+    }
+    let line = |name: &str, value: &dyn std::fmt::Display| println!("{name:<12}{value}");
+    line("Server", &plan.server);
+    line("Backup", &plan.label);
+    line("Directory", &plan.directory);
+    line("Target", &plan.target);
+    line("Timeline", &plan.timeline);
+    line("From", &plan.start_lsn);
+    if let Some(lsn) = plan.reachable_lsn {
+        line("Reachable", &lsn);
+    }
+    line("Data", &format!("{} from {} in {} packs", bytes(plan.raw_bytes), bytes(plan.stored_bytes), plan.packs));
+    line("WAL", &format!("{} segments", plan.wal_segments));
+    for (index, step) in plan.steps.iter().enumerate() {
+        line(if index == 0 { "Steps" } else { "" }, step);
+    }
+    println!("nothing was written");
+}
+
+fn print_outcome(cx: &Cx, outcome: &RestoreOutcome) {
+    if cx.format == Format::Json {
+        return print_json(outcome);
+    }
+    println!(
+        "restored backup {} of {} into {}: {} files, {} in {}",
+        outcome.label,
+        outcome.server,
+        outcome.directory,
+        outcome.files,
+        bytes(outcome.raw_bytes),
+        seconds(outcome.elapsed_ms as f64 / 1000.0)
+    );
+    println!("start it and it recovers to {}: pg_ctl -D {} start", outcome.target, outcome.directory);
+    for warning in &outcome.warnings {
+        eprintln!("warning: {warning}");
+    }
+}

@@ -1,0 +1,81 @@
+//! `pgm-cli status`: each server at a glance, and what needs a person.
+
+use std::process::ExitCode;
+
+use pgm_mgmt::{DaemonStatus, Request, Response, ServerStatus};
+use pgm_proto::Lsn;
+
+use super::{Cx, daemon, progress};
+use crate::arguments::{Format, StatusArguments};
+use crate::error::CliError;
+use crate::output::{Table, bytes, print_json, seconds};
+
+pub(super) fn run(cx: &Cx, arguments: StatusArguments) -> Result<ExitCode, CliError> {
+    let request = Request::Status { server: arguments.server };
+    match daemon::call(cx, &request)? {
+        Response::Status(status) => {
+            match cx.format {
+                Format::Json => print_json(&status),
+                Format::Text => print_status(&status),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        other => Err(daemon::unexpected(&other)),
+    }
+}
+
+fn print_status(status: &DaemonStatus) {
+    println!("pgmd {} (process {}, since {})", status.version, status.pid, status.started);
+    let free = status.repository_free_bytes.map_or_else(|| "unknown".into(), bytes);
+    println!("repository {}, {free} free\n", status.repository);
+    let mut table = Table::new([
+        "SERVER", "STATE", "TIMELINE", "RECEIVED", "DURABLE", "ARCHIVED", "LAG", "RPO", "SPOOL", "BACKUPS",
+        "NEWEST",
+    ]);
+    for server in &status.servers {
+        table.row(server_row(server));
+    }
+    print!("{table}");
+    for server in &status.servers {
+        print_troubles(server);
+    }
+    if !status.jobs.is_empty() {
+        print!("\n{}", progress::table(&status.jobs));
+    }
+}
+
+fn server_row(server: &ServerStatus) -> [String; 11] {
+    let lsn = |lsn: Option<Lsn>| lsn.map_or_else(|| "-".into(), |lsn| lsn.to_string());
+    let newest = server.newest_backup.as_ref();
+    [
+        server.server.to_string(),
+        server.state.name().to_owned(),
+        server.timeline.map_or_else(|| "-".into(), |timeline| timeline.to_string()),
+        lsn(server.received_lsn),
+        lsn(server.durable_lsn),
+        lsn(server.archived_lsn),
+        server.lag_bytes.map_or_else(|| "-".into(), bytes),
+        server.rpo_seconds.map_or_else(|| "-".into(), |rpo| seconds(rpo as f64)),
+        bytes(server.spool_bytes),
+        server.backups.to_string(),
+        newest.map_or_else(|| "none".into(), |backup| backup.label.clone()),
+    ]
+}
+
+fn print_troubles(server: &ServerStatus) {
+    let name = &server.server;
+    if let Some(error) = &server.last_error {
+        let at = server.last_error_at.as_deref().unwrap_or("unknown");
+        println!("\n{name}: {error} (at {at})");
+        if let Some(hint) = &server.hint {
+            println!("HINT: {hint}");
+        }
+    }
+    for gap in &server.gaps {
+        println!("\n{name}: WAL is missing on timeline {} from {} to {}", gap.timeline, gap.from, gap.to);
+        println!("HINT: take a full backup: pgm-cli backup {name}");
+    }
+    if let Some(error) = &server.repository_error {
+        println!("\n{name}: {error}");
+    }
+}
