@@ -7,7 +7,7 @@ use std::io;
 
 use rustls::CertificateError;
 
-use super::{AuthenticationError, Encryption, Error, Peer, ServerError, TlsError};
+use super::{AuthenticationError, Encryption, Error, Peer, ServerError, TlsError, condition};
 
 pub(super) fn hint(error: &Error) -> Option<String> {
     match error {
@@ -25,15 +25,13 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "list every host of the cluster in the connection string, or change target_session_attrs"
                 .to_owned(),
         ),
-        Error::Server(source) => source.hint.clone(),
+        Error::Server(source) => source.hint.clone().or_else(|| condition::hint(error)),
         Error::Timeout { .. } => Some(
             "check that the server is not overloaded and that no firewall drops packets on the way"
                 .to_owned(),
         ),
         Error::Closed | Error::Io(_) => Some("the server's log tells why".to_owned()),
-        Error::SlotMissing { slot } => Some(format!(
-            "SELECT pg_create_physical_replication_slot('{slot}', true);"
-        )),
+        Error::SlotMissing { .. } => condition::hint(error),
         Error::ConnInfo(_) | Error::Protocol(_) | Error::TooOld { .. } | Error::Interrupted => None,
     }
 }
@@ -60,14 +58,17 @@ fn connect(peer: &Peer, source: &io::Error) -> Option<String> {
 }
 
 fn tls(peer: &Peer, source: &TlsError) -> Option<String> {
-    let Peer::Tcp { host, .. } = peer else { return None };
+    let Peer::Tcp { host, .. } = peer else {
+        return None;
+    };
     Some(match source {
         TlsError::NotSupported { .. } => {
             "turn TLS on at the server (ssl = on), or use sslmode=prefer".to_owned()
         }
         TlsError::Certificate(problem) => match problem {
             CertificateError::UnknownIssuer => {
-                "give the authority that signed the server's certificate with sslrootcert".to_owned()
+                "give the authority that signed the server's certificate with sslrootcert"
+                    .to_owned()
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 format!(
@@ -81,9 +82,11 @@ fn tls(peer: &Peer, source: &TlsError) -> Option<String> {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "check this machine's clock".to_owned()
             }
-            CertificateError::Other(_) => "the server needs an X.509 version 3 certificate (made with a \
+            CertificateError::Other(_) => {
+                "the server needs an X.509 version 3 certificate (made with a \
                  subjectAltName extension, for example)"
-                .to_owned(),
+                    .to_owned()
+            }
             _ => return None,
         },
         TlsError::NoSystemRoots => "give a file with sslrootcert".to_owned(),
@@ -142,13 +145,18 @@ fn refused(login: &Login<'_>, source: &ServerError) -> Option<String> {
             "check the entry for `{user}` in pg_hba.conf; the server's log tells which line matched"
         ),
         "42501" if *database == "replication" => format!("ALTER ROLE {role} REPLICATION;"),
-        "42501" => format!("GRANT CONNECT ON DATABASE {} TO {role};", quote_identifier(database)),
+        "42501" => format!(
+            "GRANT CONNECT ON DATABASE {} TO {role};",
+            quote_identifier(database)
+        ),
         "3D000" => format!("database `{database}` does not exist: give another with dbname"),
         "53300" if *database == "replication" => {
             "raise max_wal_senders and restart the server, or stop another replication client"
                 .to_owned()
         }
-        "53300" => "raise max_connections and restart the server, or close other sessions".to_owned(),
+        "53300" => {
+            "raise max_connections and restart the server, or close other sessions".to_owned()
+        }
         "57P03" => "the server is starting up or shutting down: try again in a moment".to_owned(),
         _ => return source.hint.clone(),
     })
@@ -156,8 +164,16 @@ fn refused(login: &Login<'_>, source: &ServerError) -> Option<String> {
 
 /// The line that would let this session in. The server's message names the address that it saw.
 fn hba_hint(login: &Login<'_>, message: &str) -> String {
-    let Login { peer, user, database, encryption } = login;
-    let host = message.split("host \"").nth(1).and_then(|rest| rest.split('"').next());
+    let Login {
+        peer,
+        user,
+        database,
+        encryption,
+    } = login;
+    let host = message
+        .split("host \"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
     let (database, user) = (quote_hba(database), quote_hba(user));
     let line = match (peer, host) {
         (Peer::Unix(_), _) => format!("local {database} {user} scram-sha-256"),
@@ -187,7 +203,10 @@ fn quote_hba(name: &str) -> String {
 
 fn quote_identifier(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    let begins_plain = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    let begins_plain = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| !byte.is_ascii_digit());
     if begins_plain && name.bytes().all(plain) {
         return name.to_owned();
     }
