@@ -251,9 +251,13 @@ impl ConnInfo {
     pub fn with_defaults(mut self, defaults: &Defaults) -> Self {
         self.user = self.user.or_else(|| defaults.user.clone());
         self.passfile = self.passfile.or_else(|| defaults.passfile.clone());
-        self.application_name =
-            self.application_name.or_else(|| defaults.application_name.clone());
-        self.tls.directory = self.tls.directory.or_else(|| defaults.ssl_directory.clone());
+        self.application_name = self
+            .application_name
+            .or_else(|| defaults.application_name.clone());
+        self.tls.directory = self
+            .tls
+            .directory
+            .or_else(|| defaults.ssl_directory.clone());
         self
     }
 

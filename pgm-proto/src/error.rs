@@ -252,7 +252,9 @@ impl Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::TimedOut => Self::Timeout { waiting_for: "the server to take data" },
+            io::ErrorKind::TimedOut => Self::Timeout {
+                waiting_for: "the server to take data",
+            },
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::BrokenPipe => Self::Closed,
@@ -276,7 +278,11 @@ impl From<ServerError> for Error {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, address, port } => match address {
+            Self::Tcp {
+                host,
+                address,
+                port,
+            } => match address {
                 Some(address) if address.to_string() != *host => {
                     write!(f, "`{host}` ({address}) port {port}")
                 }

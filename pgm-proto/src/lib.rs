@@ -1,4 +1,31 @@
 //! PostgreSQL's wire and replication protocol, seen from a client that backs servers up.
+//!
+//! A [`ConnInfo`] says where a server is, a [`Client`] is a session with it: SQL, replication commands, base backups. A
+//! [`WalTransport`] brings its write-ahead log. Everything blocks the calling thread, with deadlines; there is no
+//! runtime to choose. PostgreSQL 14 and newer, over TCP, TLS (rustls) and unix sockets, with SCRAM-SHA-256(-PLUS), md5,
+//! client certificates and password files.
+//!
+//! ```no_run
+//! use pgm_proto::{Client, ConnInfo, Session};
+//!
+//! let info: ConnInfo = "postgresql://pgm@db1.example.org/postgres?sslmode=verify-full&sslrootcert=system".parse()?;
+//! match Client::connect(&info, Session::PhysicalReplication) {
+//!     Ok(mut client) => {
+//!         let identity = client.identify_system()?;
+//!         println!("{} is at {}", identity.system_id, identity.flush_lsn);
+//!     }
+//!     Err(error) => {
+//!         eprintln!("{error}");
+//!         if let Some(hint) = error.hint() {
+//!             eprintln!("HINT: {hint}");
+//!         }
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What arrives from a server is checked before it is believed: lengths before buffers, encodings before text,
+//! certificates and signatures before passwords. Nothing here reads the environment, the home directory or the terminal.
 
 mod client;
 mod conninfo;
@@ -36,6 +63,7 @@ pub use stream::Woken;
 pub use system_id::SystemId;
 pub use timeline::{ParseTimelineError, TimelineId};
 pub use transport::{
-    Incoming, Outgoing, PostgresTransport, ServerIdentity, SlotPolicy, SlotPosition, StandbyStatus, TransportOptions, WalTransport,
+    Incoming, Outgoing, PostgresTransport, ServerIdentity, SlotPolicy, SlotPosition, StandbyStatus,
+    TransportOptions, WalTransport,
 };
 pub use version::ServerVersion;

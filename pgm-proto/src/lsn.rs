@@ -61,11 +61,13 @@ impl FromStr for Lsn {
         let half = |digits: &str| {
             let plain = (1..=8).contains(&digits.len())
                 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-            plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+            plain
+                .then(|| u64::from_str_radix(digits, 16).ok())
+                .flatten()
         };
-        let parsed = text.split_once('/').and_then(|(high, low)| {
-            Some(Self(half(high)? << 32 | half(low)?))
-        });
+        let parsed = text
+            .split_once('/')
+            .and_then(|(high, low)| Some(Self(half(high)? << 32 | half(low)?)));
         parsed.ok_or_else(|| ParseLsnError(text.to_owned()))
     }
 }
@@ -113,7 +115,18 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_an_lsn() {
-        for text in ["", "/", "1", "1/", "/1", "1/2/3", "g/1", "123456789/0", "+1/2", " 1/2"] {
+        for text in [
+            "",
+            "/",
+            "1",
+            "1/",
+            "/1",
+            "1/2/3",
+            "g/1",
+            "123456789/0",
+            "+1/2",
+            " 1/2",
+        ] {
             assert!(text.parse::<Lsn>().is_err(), "{text}");
         }
     }

@@ -93,7 +93,10 @@ mod tests {
         for text in ["", ".", "..", "a/b", "a b", "ä", "a\0", &"x".repeat(65)] {
             assert!(text.parse::<ServerName>().is_err(), "{text}");
         }
-        assert_eq!("prod-1_A".parse::<ServerName>().unwrap().as_str(), "prod-1_A");
+        assert_eq!(
+            "prod-1_A".parse::<ServerName>().unwrap().as_str(),
+            "prod-1_A"
+        );
         assert!("Slot".parse::<SlotName>().is_err());
     }
 }

@@ -53,13 +53,17 @@ fn find(content: &[u8], lookup: Lookup<'_>) -> Option<Secret> {
     let port = lookup.port.to_string();
     let wanted = [lookup.host, &port, lookup.database, lookup.user];
     let lines = content.split(|byte| *byte == b'\n');
-    lines.filter(|line| !line.starts_with(b"#")).find_map(|line| {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let password = wanted.iter().try_fold(line, |rest, field| match_field(rest, field))?;
-        let password = password_field(password);
-        let text = std::str::from_utf8(&password).ok()?;
-        (!text.is_empty()).then(|| Secret::new(text))
-    })
+    lines
+        .filter(|line| !line.starts_with(b"#"))
+        .find_map(|line| {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let password = wanted
+                .iter()
+                .try_fold(line, |rest, field| match_field(rest, field))?;
+            let password = password_field(password);
+            let text = std::str::from_utf8(&password).ok()?;
+            (!text.is_empty()).then(|| Secret::new(text))
+        })
 }
 
 /// What comes after the first field of `line` and its colon, when the field fits `wanted`.

@@ -54,13 +54,18 @@ impl Exchange {
                 (sasl::SCRAM_SHA_256_PLUS, bound)
             }
             _ if !offers(sasl::SCRAM_SHA_256) => {
-                return Err(AuthenticationError::Unsupported { method: offered.join(", ") });
+                return Err(AuthenticationError::Unsupported {
+                    method: offered.join(", "),
+                });
             }
             // Tells the server that we could have bound, so that it notices when its offer was cut out on the way.
             Binding::EndPoint(_) => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
             Binding::Unavailable => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
         };
-        Ok(Self { scram: sasl::ScramSha256::new(password.as_bytes(), binding), mechanism })
+        Ok(Self {
+            scram: sasl::ScramSha256::new(password.as_bytes(), binding),
+            mechanism,
+        })
     }
 
     /// The mechanism's name.
@@ -81,26 +86,34 @@ impl Exchange {
     /// Takes the server's challenge; then [`message`](Self::message) is our proof.
     pub(crate) fn challenge(&mut self, challenge: &[u8]) -> Result<(), AuthenticationError> {
         check_iterations(challenge)?;
-        self.scram.update(challenge).map_err(|error| AuthenticationError::Scram(error.to_string()))
+        self.scram
+            .update(challenge)
+            .map_err(|error| AuthenticationError::Scram(error.to_string()))
     }
 
     /// Takes the server's last message and checks its signature.
     pub(crate) fn finish(&mut self, outcome: &[u8]) -> Result<(), AuthenticationError> {
-        self.scram.finish(outcome).map_err(|_| AuthenticationError::ServerSignature)
+        self.scram
+            .finish(outcome)
+            .map_err(|_| AuthenticationError::ServerSignature)
     }
 }
 
 /// Bounds the work before any of it is done. A count that cannot be read is left to the full parser.
 fn check_iterations(challenge: &[u8]) -> Result<(), AuthenticationError> {
-    let fields = challenge.split(|byte| *byte == b',');
-    let count = fields.filter_map(|field| field.strip_prefix(b"i=")).next();
+    let mut fields = challenge.split(|byte| *byte == b',');
+    let count = fields.find_map(|field| field.strip_prefix(b"i="));
     let iterations = count.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
     match iterations {
         Some(iterations)
             if !(u64::from(ITERATIONS_MIN)..=u64::from(ITERATIONS_MAX)).contains(&iterations) =>
         {
             let (min, max) = (ITERATIONS_MIN, ITERATIONS_MAX);
-            Err(AuthenticationError::Iterations { iterations, min, max })
+            Err(AuthenticationError::Iterations {
+                iterations,
+                min,
+                max,
+            })
         }
         _ => Ok(()),
     }

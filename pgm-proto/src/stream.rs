@@ -80,7 +80,8 @@ impl Stream {
                 return Ok(Woken::Wake);
             }
             let events = polled[0].revents();
-            if events.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+            if events.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL)
+            {
                 return Ok(Woken::Readable);
             }
             if let Self::Tls(tls) = self {

@@ -41,8 +41,13 @@ impl TimelineId {
     /// Reads the eight hexadecimal digits that file names begin with.
     pub fn from_file_prefix(digits: &str) -> Option<Self> {
         let plain = digits.len() == 8
-            && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
-        plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten().and_then(Self::new)
+            && digits
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
+        plain
+            .then(|| u32::from_str_radix(digits, 16).ok())
+            .flatten()
+            .and_then(Self::new)
     }
 }
 

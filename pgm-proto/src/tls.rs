@@ -15,6 +15,7 @@ mod end_point;
 mod files;
 mod verify;
 
+use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -40,17 +41,22 @@ pub(crate) fn client_config(settings: &TlsSettings) -> Result<Arc<ClientConfig>,
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let config = match client_certificate(settings)? {
-        Some((chain, key)) => builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| TlsError::Settings(format!("the client certificate is unusable: {error}")))?,
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| {
+            TlsError::Settings(format!("the client certificate is unusable: {error}"))
+        })?,
         None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
 }
 
 fn check(settings: &TlsSettings) -> Result<Check, TlsError> {
-    let default_file = settings.directory.as_ref().map(|folder| folder.join("root.crt"));
-    let default_file = default_file.filter(|file| file.exists()).map(RootCertificates::File);
+    let default_file = settings
+        .directory
+        .as_ref()
+        .map(|folder| folder.join("root.crt"));
+    let default_file = default_file
+        .filter(|file| file.exists())
+        .map(RootCertificates::File);
     let roots = settings.roots.clone().or(default_file);
     match (settings.mode, roots) {
         (SslMode::Disable | SslMode::Prefer, _) | (SslMode::Require, None) => Ok(Check::Nothing),
@@ -58,14 +64,18 @@ fn check(settings: &TlsSettings) -> Result<Check, TlsError> {
             Ok(Check::Chain(files::trusted(&roots)?))
         }
         (SslMode::VerifyFull, Some(roots)) => Ok(Check::ChainAndName(files::trusted(&roots)?)),
-        (mode @ (SslMode::VerifyCa | SslMode::VerifyFull), None) => Err(TlsError::Settings(format!(
-            "sslmode={mode} needs root certificates: give sslrootcert=FILE, or sslrootcert=system"
-        ))),
+        (mode @ (SslMode::VerifyCa | SslMode::VerifyFull), None) => {
+            Err(TlsError::Settings(format!(
+                "sslmode={mode} needs root certificates: give sslrootcert=FILE, or sslrootcert=system"
+            )))
+        }
     }
 }
 
-type ClientCertificate =
-    (Vec<rustls::pki_types::CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>);
+type ClientCertificate = (
+    Vec<rustls::pki_types::CertificateDer<'static>>,
+    rustls::pki_types::PrivateKeyDer<'static>,
+);
 
 fn client_certificate(settings: &TlsSettings) -> Result<Option<ClientCertificate>, TlsError> {
     let in_folder = |name| settings.directory.as_ref().map(|folder| folder.join(name));
@@ -76,10 +86,19 @@ fn client_certificate(settings: &TlsSettings) -> Result<Option<ClientCertificate
             None => return Ok(None),
         },
     };
-    let key = settings.key.clone().or_else(|| in_folder("postgresql.key")).ok_or_else(|| {
-        TlsError::Settings("sslcert is given, but its private key is not: give sslkey".to_owned())
-    })?;
-    Ok(Some((files::certificates(&certificate, "client certificate")?, files::private_key(&key)?)))
+    let key = settings
+        .key
+        .clone()
+        .or_else(|| in_folder("postgresql.key"))
+        .ok_or_else(|| {
+            TlsError::Settings(
+                "sslcert is given, but its private key is not: give sslkey".to_owned(),
+            )
+        })?;
+    Ok(Some((
+        files::certificates(&certificate, "client certificate")?,
+        files::private_key(&key)?,
+    )))
 }
 
 /// Does the handshake on a socket whose server has agreed to TLS.
@@ -90,17 +109,23 @@ pub(crate) fn handshake(
     peer: &Peer,
     deadline: Instant,
 ) -> Result<Stream, Error> {
-    let failed = |source| Error::Tls { peer: peer.clone(), source: Box::new(source) };
+    let failed = |source| Error::Tls {
+        peer: peer.clone(),
+        source: Box::new(source),
+    };
     let name = server_name(host, &socket).ok_or_else(|| {
-        failed(TlsError::Settings(format!("`{host}` cannot be the name in a certificate")))
+        failed(TlsError::Settings(format!(
+            "`{host}` cannot be the name in a certificate"
+        )))
     })?;
-    let session = ClientConnection::new(config, name)
-        .map_err(|error| failed(TlsError::Handshake(error)))?;
+    let session =
+        ClientConnection::new(config, name).map_err(|error| failed(TlsError::Handshake(error)))?;
     let mut tls = Box::new(TlsStream { session, socket });
-    tls.finish_handshake(deadline).map_err(|error| match tls_error(&error) {
-        Some(source) => failed(source),
-        None => Error::from(error),
-    })?;
+    tls.finish_handshake(deadline)
+        .map_err(|error| match tls_error(&error) {
+            Some(source) => failed(source),
+            None => Error::from(error),
+        })?;
     Ok(Stream::Tls(tls))
 }
 
@@ -111,7 +136,7 @@ fn server_name(host: &str, socket: &TcpStream) -> Option<ServerName<'static>> {
 }
 
 /// What rustls said inside an I/O error.
-pub(crate) fn tls_error(error: &std::io::Error) -> Option<TlsError> {
+pub(crate) fn tls_error(error: &io::Error) -> Option<TlsError> {
     let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     Some(match inner {
         rustls::Error::InvalidCertificate(problem) => TlsError::Certificate(problem.clone()),
@@ -120,23 +145,23 @@ pub(crate) fn tls_error(error: &std::io::Error) -> Option<TlsError> {
 }
 
 impl TlsStream {
-    fn finish_handshake(&mut self, deadline: Instant) -> std::io::Result<()> {
+    fn finish_handshake(&mut self, deadline: Instant) -> io::Result<()> {
         while self.session.is_handshaking() {
             self.flush(Some(deadline))?;
             if !self.session.is_handshaking() {
                 break;
             }
             match self.session.read_tls(&mut self.socket) {
-                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {
                     if let Err(error) = self.session.process_new_packets() {
                         // The alert tells the server's log why.
                         let _ = self.flush(Some(deadline));
-                        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, error));
+                        return Err(io::Error::new(ErrorKind::InvalidData, error));
                     }
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     crate::stream::wait_for_bytes(self.socket.as_fd(), deadline)?;
                 }
                 Err(error) => return Err(error),
@@ -145,6 +170,3 @@ impl TlsStream {
         self.flush(Some(deadline))
     }
 }
-
-#[cfg(test)]
-mod tests;

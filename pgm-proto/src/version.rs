@@ -17,12 +17,18 @@ impl ServerVersion {
 
     /// Reads the `server_version` parameter, such as `17.10 (Debian 17.10-1)` or `18beta1`.
     pub fn from_parameter(text: &str) -> Option<Self> {
-        let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let digits_end = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
         let major: u32 = text[..digits_end].parse().ok()?;
         let rest = text[digits_end..].strip_prefix('.').unwrap_or("");
-        let minor_end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let minor_end = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
         let minor = rest[..minor_end].parse().unwrap_or(0);
-        (10..1000).contains(&major).then_some(Self(major * 10_000 + minor % 10_000))
+        (10..1000)
+            .contains(&major)
+            .then_some(Self(major * 10_000 + minor % 10_000))
     }
 
     /// The major version: 17.
@@ -53,8 +59,16 @@ mod tests {
 
     #[test]
     fn reads_what_servers_report() {
-        for (text, number) in [("17.10 (Debian 17.10-1)", 170_010), ("18beta1", 180_000), ("14.23", 140_023)] {
-            assert_eq!(ServerVersion::from_parameter(text).unwrap().number(), number, "{text}");
+        for (text, number) in [
+            ("17.10 (Debian 17.10-1)", 170_010),
+            ("18beta1", 180_000),
+            ("14.23", 140_023),
+        ] {
+            assert_eq!(
+                ServerVersion::from_parameter(text).unwrap().number(),
+                number,
+                "{text}"
+            );
         }
         assert!(ServerVersion::from_parameter("nine").is_none());
     }

@@ -35,9 +35,20 @@ impl Client {
     /// # Errors
     /// What the host said, or [`Error::NoHost`] when several said no.
     pub fn connect(info: &ConnInfo, session: Session) -> Result<Self, Error> {
-        let user = info.user.as_deref().ok_or(ConnInfoError::Missing { key: "user" })?;
-        let local = [Host { place: Place::local_socket(), address: None, port: ConnInfo::PORT }];
-        let hosts = if info.hosts.is_empty() { &local[..] } else { &info.hosts };
+        let user = info
+            .user
+            .as_deref()
+            .ok_or(ConnInfoError::Missing { key: "user" })?;
+        let local = [Host {
+            place: Place::local_socket(),
+            address: None,
+            port: ConnInfo::PORT,
+        }];
+        let hosts = if info.hosts.is_empty() {
+            &local[..]
+        } else {
+            &info.hosts
+        };
         let mut attempts = Vec::new();
         for pass in target::passes(info.target) {
             attempts.clear();
@@ -50,8 +61,17 @@ impl Client {
                     }
                 };
                 for peer in addresses {
-                    let attempt = Attempt { info, user, session, host, peer };
-                    match attempt.connect().and_then(|client| target::check(client, *pass)) {
+                    let attempt = Attempt {
+                        info,
+                        user,
+                        session,
+                        host,
+                        peer,
+                    };
+                    match attempt
+                        .connect()
+                        .and_then(|client| target::check(client, *pass))
+                    {
                         Ok(client) => return Ok(client),
                         Err(error) if ends_search(&error) => return Err(error),
                         Err(error) => attempts.push(error),
@@ -78,7 +98,9 @@ fn ends_search(error: &Error) -> bool {
 fn addresses(host: &Host) -> Result<Vec<Peer>, Error> {
     let name = match &host.place {
         Place::Unix(folder) => {
-            return Ok(vec![Peer::Unix(folder.join(format!(".s.PGSQL.{}", host.port)))]);
+            return Ok(vec![Peer::Unix(
+                folder.join(format!(".s.PGSQL.{}", host.port)),
+            )]);
         }
         Place::Tcp(name) => name,
     };
@@ -91,11 +113,20 @@ fn addresses(host: &Host) -> Result<Vec<Peer>, Error> {
         return Ok(vec![peer(address)]);
     }
     let resolved = (name.as_str(), host.port).to_socket_addrs();
-    let failed = |source| Error::Resolve { host: name.clone(), source };
-    let mut addresses: Vec<_> = resolved.map_err(failed)?.map(|found| peer(found.ip())).collect();
+    let failed = |source| Error::Resolve {
+        host: name.clone(),
+        source,
+    };
+    let mut addresses: Vec<_> = resolved
+        .map_err(failed)?
+        .map(|found| peer(found.ip()))
+        .collect();
     addresses.dedup();
     if addresses.is_empty() {
-        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+        return Err(failed(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        )));
     }
     Ok(addresses)
 }
@@ -113,21 +144,31 @@ impl Attempt<'_> {
     fn connect(self) -> Result<Client, Error> {
         let deadline = Instant::now() + self.info.connect_timeout;
         let stream = self.open(deadline)?;
-        let encryption =
-            if matches!(stream, Stream::Tls(_)) { Encryption::Tls } else { Encryption::None };
-        self.log_in(stream, encryption, deadline).map_err(|error| match error {
-            // A server that dislikes our certificate says so only after TLS 1.3's handshake.
-            Error::Io(error) => match tls::tls_error(&error) {
-                Some(source) => Error::Tls { peer: self.peer.clone(), source: Box::new(source) },
-                None => Error::Io(error),
-            },
-            other => other,
-        })
+        let encryption = if matches!(stream, Stream::Tls(_)) {
+            Encryption::Tls
+        } else {
+            Encryption::None
+        };
+        self.log_in(stream, encryption, deadline)
+            .map_err(|error| match error {
+                // A server that dislikes our certificate says so only after TLS 1.3's handshake.
+                Error::Io(error) => match tls::tls_error(&error) {
+                    Some(source) => Error::Tls {
+                        peer: self.peer.clone(),
+                        source: Box::new(source),
+                    },
+                    None => Error::Io(error),
+                },
+                other => other,
+            })
     }
 
     /// A connected stream, encrypted as `sslmode` asks.
     fn open(&self, deadline: Instant) -> Result<Stream, Error> {
-        let failed = |source| Error::Connect { peer: self.peer.clone(), source };
+        let failed = |source| Error::Connect {
+            peer: self.peer.clone(),
+            source,
+        };
         let (address, port) = match &self.peer {
             Peer::Unix(path) => {
                 return connect_unix(path, self.info.connect_timeout)
@@ -136,7 +177,9 @@ impl Attempt<'_> {
             }
             Peer::Tcp { address, port, .. } => (address.unwrap_or([127, 0, 0, 1].into()), *port),
         };
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
         let socket = TcpStream::connect_timeout(&SocketAddr::new(address, port), left)
             .and_then(|socket| tune(socket, self.info.keepalive))
             .map_err(failed)?;
@@ -147,7 +190,10 @@ impl Attempt<'_> {
     }
 
     fn encrypt(&self, mut socket: TcpStream, deadline: Instant) -> Result<Stream, Error> {
-        let failed = |source| Error::Tls { peer: self.peer.clone(), source: Box::new(source) };
+        let failed = |source| Error::Tls {
+            peer: self.peer.clone(),
+            source: Box::new(source),
+        };
         let config = tls::client_config(&self.info.tls).map_err(failed)?;
         match request_tls(&mut socket, deadline)? {
             TlsAnswer::Yes => {
@@ -155,9 +201,9 @@ impl Attempt<'_> {
                 tls::handshake(socket, config, &name, &self.peer, deadline)
             }
             TlsAnswer::No if self.info.tls.mode == SslMode::Prefer => Ok(Stream::Tcp(socket)),
-            TlsAnswer::No => {
-                Err(failed(TlsError::NotSupported { sslmode: self.info.tls.mode }))
-            }
+            TlsAnswer::No => Err(failed(TlsError::NotSupported {
+                sslmode: self.info.tls.mode,
+            })),
             TlsAnswer::Error => Err(failed(TlsError::RequestRefused)),
             TlsAnswer::TooMuch => Err(failed(TlsError::UnencryptedData)),
         }
@@ -177,7 +223,9 @@ impl Attempt<'_> {
             let reaction = {
                 read_frame(&mut reader, &mut stream, deadline)?;
                 let frame = reader.current().ok_or(Error::Closed)?;
-                handshake.handle(frame).map_err(|failure| self.error(failure, encryption))?
+                handshake
+                    .handle(frame)
+                    .map_err(|failure| self.error(failure, encryption))?
             };
             match reaction {
                 Reaction::Wait => {}
@@ -208,13 +256,19 @@ impl Attempt<'_> {
             (_, ChannelBinding::Disable) => None,
             (Stream::Tls(tls), _) => {
                 let chain = tls.session.peer_certificates().unwrap_or_default();
-                chain.first().and_then(|certificate| tls::end_point_binding(certificate))
+                chain
+                    .first()
+                    .and_then(|certificate| tls::end_point_binding(certificate))
             }
             _ => None,
         };
         Credentials {
             user: self.user.to_owned(),
-            password: self.info.password.clone().or_else(|| self.password_from_file()),
+            password: self
+                .info
+                .password
+                .clone()
+                .or_else(|| self.password_from_file()),
             policy: self.info.tls.binding,
             binding: binding.map_or(Binding::Unavailable, Binding::EndPoint),
             encryption,
@@ -231,8 +285,12 @@ impl Attempt<'_> {
             place => place.to_string(),
         };
         let database = self.database();
-        let lookup =
-            passfile::Lookup { host: &host, port: self.host.port, database, user: self.user };
+        let lookup = passfile::Lookup {
+            host: &host,
+            port: self.host.port,
+            database,
+            user: self.user,
+        };
         passfile::password(self.info.passfile.as_deref()?, lookup)
     }
 
@@ -246,9 +304,13 @@ impl Attempt<'_> {
     fn error(&self, failure: Failure, encryption: Encryption) -> Error {
         let (peer, user) = (self.peer.clone(), self.user.to_owned());
         match failure {
-            Failure::Refused(source) => {
-                Error::Refused { peer, user, database: self.database().to_owned(), encryption, source }
-            }
+            Failure::Refused(source) => Error::Refused {
+                peer,
+                user,
+                database: self.database().to_owned(),
+                encryption,
+                source,
+            },
             Failure::Authentication(source) => Error::Authentication { peer, user, source },
             Failure::Protocol(problem) => Error::Protocol(problem),
         }
@@ -256,22 +318,35 @@ impl Attempt<'_> {
 }
 
 fn is_default_folder(folder: &Path) -> bool {
-    ["/var/run/postgresql", "/run/postgresql", "/tmp"].iter().any(|known| folder == Path::new(known))
+    ["/var/run/postgresql", "/run/postgresql", "/tmp"]
+        .iter()
+        .any(|known| folder == Path::new(known))
 }
 
 /// Waits until `reader` has a complete frame.
-fn read_frame(reader: &mut FrameReader, stream: &mut Stream, deadline: Instant) -> Result<(), Error> {
-    while !reader.advance().map_err(|error: FrameError| Error::Protocol(error.to_string()))? {
+fn read_frame(
+    reader: &mut FrameReader,
+    stream: &mut Stream,
+    deadline: Instant,
+) -> Result<(), Error> {
+    while !reader
+        .advance()
+        .map_err(|error: FrameError| Error::Protocol(error.to_string()))?
+    {
         // A server that drips bytes for ever never lets a wait time out.
         if Instant::now() >= deadline {
-            return Err(Error::Timeout { waiting_for: "the login to finish" });
+            return Err(Error::Timeout {
+                waiting_for: "the login to finish",
+            });
         }
         match reader.fill(stream)? {
             Filled::Bytes(_) => {}
             Filled::Closed => return Err(Error::Closed),
             Filled::Drained => {
                 if stream.wait_readable(Some(deadline), None)? == crate::Woken::Timeout {
-                    return Err(Error::Timeout { waiting_for: "the login to finish" });
+                    return Err(Error::Timeout {
+                        waiting_for: "the login to finish",
+                    });
                 }
             }
         }
@@ -293,7 +368,9 @@ fn request_tls(socket: &mut TcpStream, deadline: Instant) -> Result<TlsAnswer, E
     let mut answer = [0; 2];
     loop {
         wait_for_bytes(socket.as_fd(), deadline).map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => Error::Timeout { waiting_for: "the answer to the request for TLS" },
+            io::ErrorKind::TimedOut => Error::Timeout {
+                waiting_for: "the answer to the request for TLS",
+            },
             _ => Error::from(error),
         })?;
         let count = match socket.read(&mut answer) {
@@ -319,7 +396,10 @@ fn socket_write(socket: &mut TcpStream, bytes: &[u8], deadline: Instant) -> io::
 }
 
 fn would_wait(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 /// The receive buffer is left to the kernel, which grows it as needed; a fixed size would stop that.
@@ -345,3 +425,6 @@ fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,30 +75,38 @@ pub(crate) enum Failure {
 
 impl Handshake {
     pub(crate) fn new(credentials: Credentials) -> Self {
-        Self { login: Login::new(credentials), parameters: BTreeMap::new(), messages: 0 }
+        Self {
+            login: Login::new(credentials),
+            parameters: BTreeMap::new(),
+            messages: 0,
+        }
     }
 
     /// Takes the server's next message.
     pub(crate) fn handle(&mut self, frame: Frame<'_>) -> Result<Reaction, Failure> {
         self.messages += 1;
         if self.messages > MESSAGES_MAX {
-            return Err(Failure::Protocol(format!("more than {MESSAGES_MAX} messages before ready")));
+            return Err(Failure::Protocol(format!(
+                "more than {MESSAGES_MAX} messages before ready"
+            )));
         }
         match (frame.tag, self.login.is_done()) {
-            (b'E', _) => Err(Failure::Refused(Box::new(ServerError::from_body(frame.body)))),
+            (b'E', _) => Err(Failure::Refused(Box::new(ServerError::from_body(
+                frame.body,
+            )))),
             (b'N', _) => {
                 tracing::debug!(notice = %ServerError::from_body(frame.body), "server notice");
                 Ok(Reaction::Wait)
             }
             (b'R', false) => self.authentication(frame),
-            (b'v', false) => Ok(Reaction::Wait),
             (b'S', true) => {
                 let status: ParameterStatus = decode(frame)?;
                 self.parameters.insert(status.name, status.value);
                 Ok(Reaction::Wait)
             }
-            // Key to cancel a query with: nothing here cancels that way.
-            (b'K', true) => Ok(Reaction::Wait),
+            // An offer of an older protocol, which we speak anyway, and a key to cancel queries with,
+            // which nothing here does.
+            (b'v', false) | (b'K', true) => Ok(Reaction::Wait),
             (b'Z', true) => Ok(Reaction::Ready(std::mem::take(&mut self.parameters))),
             (tag, _) => Err(Failure::Protocol(format!(
                 "unexpected message `{}` during login",
@@ -108,7 +116,10 @@ impl Handshake {
     }
 
     fn authentication(&mut self, frame: Frame<'_>) -> Result<Reaction, Failure> {
-        let code = frame.body.first_chunk().map(|code| u32::from_be_bytes(*code));
+        let code = frame
+            .body
+            .first_chunk()
+            .map(|code| u32::from_be_bytes(*code));
         let method = match code {
             Some(7 | 8) => "GSSAPI",
             Some(9) => "SSPI",
@@ -118,9 +129,14 @@ impl Handshake {
         };
         if !method.is_empty() {
             let method = method.to_owned();
-            return Err(Failure::Authentication(AuthenticationError::Unsupported { method }));
+            return Err(Failure::Authentication(AuthenticationError::Unsupported {
+                method,
+            }));
         }
-        let answer = self.login.handle(decode(frame)?).map_err(Failure::Authentication)?;
+        let answer = self
+            .login
+            .handle(decode(frame)?)
+            .map_err(Failure::Authentication)?;
         Ok(match answer {
             Some(answer) => Reaction::Send(answer),
             None if self.login.is_done() => Reaction::Accepted,
@@ -140,5 +156,11 @@ fn decode<M: Message>(frame: Frame<'_>) -> Result<M, Failure> {
 }
 
 fn cut_off(frame: Frame<'_>) -> Failure {
-    Failure::Protocol(format!("message `{}` is too short", frame.tag.escape_ascii()))
+    Failure::Protocol(format!(
+        "message `{}` is too short",
+        frame.tag.escape_ascii()
+    ))
 }
+
+#[cfg(test)]
+mod tests;

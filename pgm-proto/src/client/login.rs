@@ -10,9 +10,7 @@
 
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::Message;
-use pgwire::messages::startup::{
-    Authentication, Password, SASLInitialResponse, SASLResponse,
-};
+use pgwire::messages::startup::{Authentication, Password, SASLInitialResponse, SASLResponse};
 use postgres_protocol::authentication::md5_hash;
 
 use crate::scram::{Binding, Exchange};
@@ -63,7 +61,10 @@ enum Proof {
 
 impl Login {
     pub(crate) fn new(credentials: Credentials) -> Self {
-        Self { credentials, state: State::ExpectRequest }
+        Self {
+            credentials,
+            state: State::ExpectRequest,
+        }
     }
 
     /// Whether the server has accepted us.
@@ -84,14 +85,22 @@ impl Login {
                 self.refuse_unbound("the server asks for the password itself")?;
                 self.warn_of_cleartext();
                 let password = self.password()?.expose().to_owned();
-                (State::ExpectOk(Proof::OneSided), Some(encode(&Password::new(password))?))
+                (
+                    State::ExpectOk(Proof::OneSided),
+                    Some(encode(&Password::new(password))?),
+                )
             }
             (State::ExpectRequest, Authentication::MD5Password(salt)) => {
                 self.refuse_unbound("the server asks for an MD5 hash")?;
-                let salt = salt.try_into().map_err(|_| unexpected("a salt of the wrong length"))?;
+                let salt = salt
+                    .try_into()
+                    .map_err(|_| unexpected("a salt of the wrong length"))?;
                 let password = self.password()?.expose().as_bytes();
                 let hash = md5_hash(self.credentials.user.as_bytes(), password, salt);
-                (State::ExpectOk(Proof::OneSided), Some(encode(&Password::new(hash))?))
+                (
+                    State::ExpectOk(Proof::OneSided),
+                    Some(encode(&Password::new(hash))?),
+                )
             }
             (State::ExpectRequest, Authentication::SASL(offered)) => {
                 let exchange = self.begin_scram(&offered)?;
@@ -102,12 +111,18 @@ impl Login {
             }
             (State::ExpectChallenge(mut exchange), Authentication::SASLContinue(challenge)) => {
                 exchange.challenge(&challenge)?;
-                let proof = encode(&SASLResponse::new(Bytes::copy_from_slice(exchange.message())))?;
+                let proof = encode(&SASLResponse::new(Bytes::copy_from_slice(
+                    exchange.message(),
+                )))?;
                 (State::ExpectOutcome(exchange), Some(proof))
             }
             (State::ExpectOutcome(mut exchange), Authentication::SASLFinal(outcome)) => {
                 exchange.finish(&outcome)?;
-                let proof = if exchange.is_bound() { Proof::Bound } else { Proof::Mutual };
+                let proof = if exchange.is_bound() {
+                    Proof::Bound
+                } else {
+                    Proof::Mutual
+                };
                 (State::ExpectOk(proof), None)
             }
             (State::ExpectChallenge(_) | State::ExpectOutcome(_), Authentication::Ok) => {
@@ -128,7 +143,11 @@ impl Login {
     }
 
     fn begin_scram(&self, offered: &[String]) -> Result<Exchange, AuthenticationError> {
-        let Credentials { encryption, binding, .. } = &self.credentials;
+        let Credentials {
+            encryption,
+            binding,
+            ..
+        } = &self.credentials;
         let password = self.password()?.expose();
         let exchange = Exchange::begin(offered, password, *encryption, binding)?;
         if !exchange.is_bound() {
@@ -142,7 +161,10 @@ impl Login {
     }
 
     fn password(&self) -> Result<&Secret, AuthenticationError> {
-        self.credentials.password.as_ref().ok_or(AuthenticationError::NoPassword)
+        self.credentials
+            .password
+            .as_ref()
+            .ok_or(AuthenticationError::NoPassword)
     }
 
     fn refuse_unbound(&self, problem: &'static str) -> Result<(), AuthenticationError> {
@@ -153,16 +175,26 @@ impl Login {
     }
 
     fn warn_of_cleartext(&self) {
-        let Credentials { encryption, transport, user, .. } = &self.credentials;
+        let Credentials {
+            encryption,
+            transport,
+            user,
+            ..
+        } = &self.credentials;
         if (*encryption, *transport) == (Encryption::None, Transport::Network) {
-            tracing::warn!(user, "the server asks for the password in clear over an unencrypted connection");
+            tracing::warn!(
+                user,
+                "the server asks for the password in clear over an unencrypted connection"
+            );
         }
     }
 }
 
 fn encode(message: &impl Message) -> Result<BytesMut, AuthenticationError> {
     let mut bytes = BytesMut::new();
-    message.encode(&mut bytes).map_err(|_| unexpected("so much that the answer is too long"))?;
+    message
+        .encode(&mut bytes)
+        .map_err(|_| unexpected("so much that the answer is too long"))?;
     Ok(bytes)
 }
 
@@ -171,5 +203,7 @@ fn unexpected(what: &str) -> AuthenticationError {
 }
 
 fn unsupported(method: &str) -> AuthenticationError {
-    AuthenticationError::Unsupported { method: method.to_owned() }
+    AuthenticationError::Unsupported {
+        method: method.to_owned(),
+    }
 }

@@ -30,7 +30,11 @@ pub(crate) fn check(mut client: Client, wanted: TargetSession) -> Result<Client,
     if fits {
         return Ok(client);
     }
-    Err(Error::WrongServer { peer: client.peer.clone(), wanted, found })
+    Err(Error::WrongServer {
+        peer: client.peer.clone(),
+        wanted,
+        found,
+    })
 }
 
 fn read_only(client: &mut Client) -> Result<bool, Error> {

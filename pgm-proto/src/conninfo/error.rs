@@ -19,7 +19,7 @@ pub enum ConnInfoError {
         problem: &'static str,
     },
     /// There is no such setting.
-    #[error("connection string: there is no setting `{key}`{}", similar(.nearest))]
+    #[error("connection string: there is no setting `{key}`{}", similar(*.nearest))]
     UnknownKey {
         /// The name as written.
         key: String,
@@ -63,6 +63,8 @@ pub enum ConnInfoError {
     Conflict(&'static str),
 }
 
-fn similar(nearest: &Option<&'static str>) -> String {
-    nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+fn similar(nearest: Option<&'static str>) -> String {
+    nearest
+        .map(|name| format!("; did you mean `{name}`?"))
+        .unwrap_or_default()
 }

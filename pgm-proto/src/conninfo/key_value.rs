@@ -15,7 +15,10 @@ use super::{
 
 /// Reads the settings in the order in which they are written.
 pub(super) fn parse(text: &str) -> Result<Vec<Setting>, ConnInfoError> {
-    let mut cursor = Cursor { rest: text.chars().peekable(), position: 1 };
+    let mut cursor = Cursor {
+        rest: text.chars().peekable(),
+        position: 1,
+    };
     let mut settings = Vec::new();
     loop {
         cursor.skip_blanks();
@@ -24,8 +27,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Setting>, ConnInfoError> {
         }
         let key = cursor.key();
         cursor.skip_blanks();
+        let position = cursor.position;
         if cursor.next() != Some('=') {
-            return Err(cursor.broken("expected `=` after the name of a setting"));
+            return Err(broken(position, "expected `=` after the name of a setting"));
         }
         cursor.skip_blanks();
         let value = cursor.value()?;
@@ -45,7 +49,7 @@ impl Cursor<'_> {
     }
 
     fn skip_blanks(&mut self) {
-        while self.rest.next_if(|c| c.is_ascii_whitespace()).is_some() {
+        while self.rest.next_if(char::is_ascii_whitespace).is_some() {
             self.position += 1;
         }
     }
@@ -61,13 +65,16 @@ impl Cursor<'_> {
 
     fn value(&mut self) -> Result<String, ConnInfoError> {
         let quoted = self.rest.peek() == Some(&'\'');
+        let start = self.position;
         if quoted {
             self.next();
         }
         let mut value = String::new();
         loop {
             match self.rest.peek() {
-                None if quoted => return Err(self.broken("a quoted value has no closing quote")),
+                None if quoted => {
+                    return Err(broken(start, "a quoted value has no closing quote"));
+                }
                 None => return Ok(value),
                 Some('\'') if quoted => {
                     self.next();
@@ -82,10 +89,10 @@ impl Cursor<'_> {
             }
         }
     }
+}
 
-    fn broken(&self, problem: &'static str) -> ConnInfoError {
-        ConnInfoError::Syntax { position: self.position.saturating_sub(1).max(1), problem }
-    }
+fn broken(position: usize, problem: &'static str) -> ConnInfoError {
+    ConnInfoError::Syntax { position, problem }
 }
 
 /// Prints `info` so that [`parse`] reads it back, except for the password.
@@ -97,13 +104,32 @@ pub(super) fn print(info: &ConnInfo) -> String {
     };
     let join = |values: Vec<String>| values.join(",");
     if !info.hosts.is_empty() {
-        put("host", &join(info.hosts.iter().map(|host| host.place.to_string()).collect()));
+        put(
+            "host",
+            &join(
+                info.hosts
+                    .iter()
+                    .map(|host| host.place.to_string())
+                    .collect(),
+            ),
+        );
         if info.hosts.iter().any(|host| host.address.is_some()) {
             let text = |address: std::net::IpAddr| address.to_string();
             let addresses = info.hosts.iter().map(|host| host.address.map(text));
-            put("hostaddr", &join(addresses.map(Option::unwrap_or_default).collect()));
+            put(
+                "hostaddr",
+                &join(addresses.map(Option::unwrap_or_default).collect()),
+            );
         }
-        put("port", &join(info.hosts.iter().map(|host| host.port.to_string()).collect()));
+        put(
+            "port",
+            &join(
+                info.hosts
+                    .iter()
+                    .map(|host| host.port.to_string())
+                    .collect(),
+            ),
+        );
     }
     let path = |path: &std::path::PathBuf| path.display().to_string();
     let seconds = |duration: std::time::Duration| duration.as_secs().to_string();
@@ -114,7 +140,10 @@ pub(super) fn print(info: &ConnInfo) -> String {
         ("passfile", info.passfile.as_ref().map(path)),
         ("application_name", info.application_name.clone()),
         ("options", info.options.clone()),
-        ("sslrootcert", info.tls.roots.as_ref().map(RootCertificates::to_string)),
+        (
+            "sslrootcert",
+            info.tls.roots.as_ref().map(RootCertificates::to_string),
+        ),
         ("sslcert", info.tls.certificate.as_ref().map(path)),
         ("sslkey", info.tls.key.as_ref().map(path)),
     ];
@@ -125,22 +154,42 @@ pub(super) fn print(info: &ConnInfo) -> String {
     }
     let (usual, own) = (Keepalive::default(), info.keepalive);
     let differing = [
-        (info.tls.mode != SslMode::default(), "sslmode", info.tls.mode.to_string()),
+        (
+            info.tls.mode != SslMode::default(),
+            "sslmode",
+            info.tls.mode.to_string(),
+        ),
         (
             info.tls.binding != ChannelBinding::default(),
             "channel_binding",
             info.tls.binding.to_string(),
         ),
-        (info.target != TargetSession::default(), "target_session_attrs", info.target.to_string()),
+        (
+            info.target != TargetSession::default(),
+            "target_session_attrs",
+            info.target.to_string(),
+        ),
         (
             info.connect_timeout != ConnInfo::CONNECT_TIMEOUT,
             "connect_timeout",
             seconds(info.connect_timeout),
         ),
-        (own.enabled != usual.enabled, "keepalives", u8::from(own.enabled).to_string()),
+        (
+            own.enabled != usual.enabled,
+            "keepalives",
+            u8::from(own.enabled).to_string(),
+        ),
         (own.idle != usual.idle, "keepalives_idle", seconds(own.idle)),
-        (own.interval != usual.interval, "keepalives_interval", seconds(own.interval)),
-        (own.count != usual.count, "keepalives_count", own.count.to_string()),
+        (
+            own.interval != usual.interval,
+            "keepalives_interval",
+            seconds(own.interval),
+        ),
+        (
+            own.count != usual.count,
+            "keepalives_count",
+            own.count.to_string(),
+        ),
     ];
     for (differs, key, value) in differing {
         if differs {

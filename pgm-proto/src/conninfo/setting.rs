@@ -18,7 +18,10 @@ pub(super) struct Setting {
 
 impl Setting {
     pub(super) fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { key: key.into(), value: value.into() }
+        Self {
+            key: key.into(),
+            value: value.into(),
+        }
     }
 }
 
@@ -172,15 +175,35 @@ fn apply(info: &mut ConnInfo, key: &'static str, value: &str) -> Result<(), Conn
 }
 
 fn hosts(lists: &Lists) -> Result<Vec<Host>, ConnInfoError> {
-    let Lists { hosts, addresses, ports } = lists;
-    let count = if addresses.is_empty() { hosts.len() } else { addresses.len() };
+    let Lists {
+        hosts,
+        addresses,
+        ports,
+    } = lists;
+    let count = if addresses.is_empty() {
+        hosts.len()
+    } else {
+        addresses.len()
+    };
     // A port alone is the port of the local socket.
-    let count = if count == 0 && !ports.is_empty() { 1 } else { count };
-    let lengths = [("host", hosts.len()), ("hostaddr", addresses.len()), ("port", ports.len())];
+    let count = if count == 0 && !ports.is_empty() {
+        1
+    } else {
+        count
+    };
+    let lengths = [
+        ("host", hosts.len()),
+        ("hostaddr", addresses.len()),
+        ("port", ports.len()),
+    ];
     for (key, length) in lengths {
         let shared = length == 0 || (key == "port" && length == 1);
         if !shared && length != count {
-            return Err(ConnInfoError::ListLength { key, count: length, hosts: count });
+            return Err(ConnInfoError::ListLength {
+                key,
+                count: length,
+                hosts: count,
+            });
         }
     }
     let at = |list: &[String], index: usize| list.get(index).cloned().unwrap_or_default();
@@ -199,7 +222,11 @@ fn hosts(lists: &Lists) -> Result<Vec<Host>, ConnInfoError> {
                 "" => ConnInfo::PORT,
                 text => number("port", text, 1, 65535).map(|port| port as u16)?,
             };
-            Ok(Host { place: place(&at(hosts, index), address), address, port })
+            Ok(Host {
+                place: place(&at(hosts, index), address),
+                address,
+                port,
+            })
         })
         .collect()
 }
@@ -217,7 +244,11 @@ impl Place {
     /// Where PostgreSQL puts its socket: Debian's and Red Hat's folder if there is one, else the project's own.
     pub(crate) fn local_socket() -> Self {
         let packaged = std::path::Path::new("/var/run/postgresql");
-        Self::Unix(if packaged.is_dir() { packaged.into() } else { "/tmp".into() })
+        Self::Unix(if packaged.is_dir() {
+            packaged.into()
+        } else {
+            "/tmp".into()
+        })
     }
 }
 
@@ -236,7 +267,11 @@ fn split(list: &str) -> Vec<String> {
 }
 
 fn number(key: &'static str, value: &str, min: u32, max: u32) -> Result<u32, ConnInfoError> {
-    let number = value.trim().parse().ok().filter(|number| (min..=max).contains(number));
+    let number = value
+        .trim()
+        .parse()
+        .ok()
+        .filter(|number| (min..=max).contains(number));
     number.ok_or_else(|| bad_value(key, value, format!("a number from {min} to {max}")))
 }
 
@@ -246,12 +281,15 @@ fn word<T>(
     words: &[&str],
     from_word: fn(&str) -> Option<T>,
 ) -> Result<T, ConnInfoError> {
-    from_word(value)
-        .ok_or_else(|| bad_value(key, value, format!("one of {}", words.join(", "))))
+    from_word(value).ok_or_else(|| bad_value(key, value, format!("one of {}", words.join(", "))))
 }
 
 fn bad_value(key: &'static str, value: &str, expected: String) -> ConnInfoError {
-    ConnInfoError::Value { key, value: value.to_owned(), expected }
+    ConnInfoError::Value {
+        key,
+        value: value.to_owned(),
+        expected,
+    }
 }
 
 fn unknown(key: String) -> ConnInfoError {

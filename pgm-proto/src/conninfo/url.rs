@@ -8,7 +8,9 @@ use super::setting::Setting;
 
 /// What comes after the scheme, when `text` has one.
 pub(super) fn strip_scheme(text: &str) -> Option<&str> {
-    ["postgresql://", "postgres://"].iter().find_map(|scheme| text.strip_prefix(scheme))
+    ["postgresql://", "postgres://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme))
 }
 
 /// Reads what comes after the scheme.
@@ -27,7 +29,11 @@ pub(super) fn parse(rest: &str) -> Result<Vec<Setting>, ConnInfoError> {
     }
     hosts_and_ports(hosts, &mut settings)?;
     push(&mut settings, "dbname", database.unwrap_or(""))?;
-    for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
+    for pair in query
+        .unwrap_or("")
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+    {
         let Some((key, value)) = pair.split_once('=') else {
             return Err(broken("a parameter has no `=`"));
         };
@@ -108,7 +114,9 @@ fn decode(encoded: &str) -> Result<String, ConnInfoError> {
         }
         let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
         let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(broken("`%` must be followed by two hexadecimal digits (write % as %25)"));
+            return Err(broken(
+                "`%` must be followed by two hexadecimal digits (write % as %25)",
+            ));
         };
         match u8::try_from(high * 16 + low) {
             Ok(decoded) if decoded != 0 => bytes.push(decoded),

@@ -32,7 +32,9 @@ impl ServerError {
         let mut error = Self::default();
         let mut localized_severity = String::new();
         for field in body.split(|byte| *byte == 0) {
-            let Some((letter, text)) = field.split_first() else { break };
+            let Some((letter, text)) = field.split_first() else {
+                break;
+            };
             let text = printable(text);
             match letter {
                 b'S' => localized_severity = text,
@@ -54,7 +56,13 @@ impl ServerError {
 
 /// Control characters except line breaks and tabs could drive a terminal: they are replaced.
 fn printable(text: &[u8]) -> String {
-    let safe = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{FFFD}' } else { c };
+    let safe = |c: char| {
+        if c.is_control() && !matches!(c, '\n' | '\t') {
+            '\u{FFFD}'
+        } else {
+            c
+        }
+    };
     String::from_utf8_lossy(text).chars().map(safe).collect()
 }
 
@@ -84,7 +92,10 @@ mod tests {
     #[test]
     fn fields_are_read_in_any_order_and_unknown_ones_are_skipped() {
         let error = ServerError::from_body(b"SFEHLER\0VERROR\0Zx\0C42501\0Mno\x1b[31m\0Hask\0\0");
-        assert_eq!((error.severity.as_str(), error.sqlstate.as_str()), ("ERROR", "42501"));
+        assert_eq!(
+            (error.severity.as_str(), error.sqlstate.as_str()),
+            ("ERROR", "42501")
+        );
         assert_eq!(error.message, "no\u{FFFD}[31m");
         assert_eq!(error.hint.as_deref(), Some("ask"));
         assert_eq!(error.to_string(), "ERROR: no\u{FFFD}[31m [42501]");

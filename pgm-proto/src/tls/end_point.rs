@@ -18,8 +18,11 @@ pub(crate) fn end_point_binding(certificate: &[u8]) -> Option<Vec<u8>> {
 fn hash_of(signature: &AlgorithmIdentifierOwned) -> Option<&'static digest::Algorithm> {
     match signature.oid.to_string().as_str() {
         // RSA with MD5, SHA-1, SHA-256; ECDSA with SHA-1, SHA-256
-        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11"
-        | "1.2.840.10045.4.1" | "1.2.840.10045.4.3.2" => Some(&SHA256),
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.10045.4.3.2" => Some(&SHA256),
         "1.2.840.113549.1.1.14" | "1.2.840.10045.4.3.1" => Some(&SHA224),
         "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Some(&SHA384),
         "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Some(&SHA512),
@@ -31,11 +34,28 @@ fn hash_of(signature: &AlgorithmIdentifierOwned) -> Option<&'static digest::Algo
 /// RSASSA-PSS names its hash in its parameters: an optional field `[0]`, SHA-1 when it is absent (RFC 4055).
 fn pss_hash(signature: &AlgorithmIdentifierOwned) -> Option<&'static digest::Algorithm> {
     let fields = signature.parameters.as_ref()?.value();
-    let [0xA0, length, rest @ ..] = fields else { return Some(&SHA256) };
+    let [0xA0, length, rest @ ..] = fields else {
+        return Some(&SHA256);
+    };
     let hash = rest.get(..usize::from(*length))?;
     // SEQUENCE { OBJECT IDENTIFIER 2.16.840.1.101.3.4.2.x, … }
     match hash {
-        [0x30, _, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, which, ..] => match which {
+        [
+            0x30,
+            _,
+            0x06,
+            0x09,
+            0x60,
+            0x86,
+            0x48,
+            0x01,
+            0x65,
+            0x03,
+            0x04,
+            0x02,
+            which,
+            ..,
+        ] => match which {
             1 => Some(&SHA256),
             2 => Some(&SHA384),
             3 => Some(&SHA512),

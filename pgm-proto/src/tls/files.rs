@@ -32,7 +32,10 @@ pub(super) fn trusted(roots: &RootCertificates) -> Result<Trusted, TlsError> {
     match roots {
         RootCertificates::File(path) => trusted_file(path),
         RootCertificates::System => {
-            let bundle = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
+            let bundle = SYSTEM_BUNDLES
+                .iter()
+                .map(Path::new)
+                .find(|path| path.exists());
             trusted_file(bundle.ok_or(TlsError::NoSystemRoots)?)
         }
     }
@@ -46,7 +49,10 @@ fn trusted_file(path: &Path) -> Result<Trusted, TlsError> {
         let problem = format!("has no usable certificate among {}", usable + unusable);
         return Err(unusable_file("root certificate file", path, problem));
     }
-    Ok(Trusted { authorities, pinned })
+    Ok(Trusted {
+        authorities,
+        pinned,
+    })
 }
 
 /// Reads the certificates of a PEM file, at least one.
@@ -59,8 +65,16 @@ pub(super) fn certificates(
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(unusable_file(what, path, "has no certificate in PEM form".to_owned())),
-        Err(error) => Err(unusable_file(what, path, format!("is no PEM file: {error}"))),
+        Ok(_) => Err(unusable_file(
+            what,
+            path,
+            "has no certificate in PEM form".to_owned(),
+        )),
+        Err(error) => Err(unusable_file(
+            what,
+            path,
+            format!("is no PEM file: {error}"),
+        )),
     }
 }
 
@@ -96,5 +110,9 @@ fn read(file: &File) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 fn unusable_file(what: &'static str, path: &Path, problem: String) -> TlsError {
-    TlsError::File { what, path: path.to_owned(), problem }
+    TlsError::File {
+        what,
+        path: path.to_owned(),
+        problem,
+    }
 }

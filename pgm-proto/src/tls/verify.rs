@@ -45,7 +45,10 @@ pub(super) struct Verifier {
 
 impl Verifier {
     pub(super) fn new(check: Check, provider: &Arc<CryptoProvider>) -> Self {
-        Self { check, algorithms: provider.signature_verification_algorithms }
+        Self {
+            check,
+            algorithms: provider.signature_verification_algorithms,
+        }
     }
 
     fn verify_chain(
@@ -55,7 +58,11 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        if trusted.pinned.iter().any(|pinned| pinned.as_ref() == certificate.as_ref()) {
+        if trusted
+            .pinned
+            .iter()
+            .any(|pinned| pinned.as_ref() == certificate.as_ref())
+        {
             return verify_time(certificate, now);
         }
         verify_server_cert_signed_by_trust_anchor(
@@ -128,9 +135,10 @@ fn lone_common_name(certificate: &Certificate) -> Option<String> {
     let tbs = &certificate.tbs_certificate;
     let has_names = match tbs.get::<SubjectAltName>() {
         Ok(None) => false,
-        Ok(Some((_, names))) => names.0.iter().any(|name| {
-            matches!(name, GeneralName::DnsName(_) | GeneralName::IpAddress(_))
-        }),
+        Ok(Some((_, names))) => names
+            .0
+            .iter()
+            .any(|name| matches!(name, GeneralName::DnsName(_) | GeneralName::IpAddress(_))),
         Err(_) => true,
     };
     if has_names {
