@@ -261,13 +261,14 @@ fn nothing_is_missing_after_any_fault_of_the_network() {
     let cluster = Cluster::builder(Major::V17)
         .segment_mib(1)
         .setting("wal_keep_size", "1GB")
+        // So long the slot stays with a connection that fell silent.
+        .setting("wal_sender_timeout", "2s")
         .start();
     let proxy = Proxy::to(cluster.port());
     let conninfo = cluster
         .conninfo()
         .replace(&cluster.port().to_string(), &proxy.port().to_string());
     let mut ours = Receiving::start(&conninfo);
-    let t0 = std::time::Instant::now();
     let connections = || ours.seen().streamed;
     for fault in [
         Fault::CutAfter(300_000),
@@ -292,7 +293,6 @@ fn nothing_is_missing_after_any_fault_of_the_network() {
         proxy.set(Fault::None);
         proxy.cut();
         ours.wait_durable(&load(&cluster));
-        eprintln!("{fault:?} {:?}", t0.elapsed());
     }
     ours.stop().unwrap();
     same_as_server(&ours, &cluster, 20);
