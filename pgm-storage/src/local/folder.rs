@@ -57,15 +57,15 @@ impl Folder {
     }
 
     fn enter(mut self, name: &str, missing: Missing) -> Result<Self> {
-        if let Missing::Create = missing {
-            match rustix::fs::mkdirat(self.fd(), name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                // On a read-only file system or in a foreign folder it may well be there already.
-                Err(_) if self.open_folder(name).is_ok() => {}
-                Err(error) => return Err(self.error("create", name, error)),
+        let fd = match (self.open_folder(name), missing) {
+            (Err(StorageError::NotFound { .. }), Missing::Create) => {
+                match rustix::fs::mkdirat(self.fd(), name, Mode::RWXU) {
+                    Ok(()) | Err(Errno::EXIST) => self.open_folder(name)?,
+                    Err(error) => return Err(self.error("create", name, error)),
+                }
             }
-        }
-        let fd = self.open_folder(name)?;
+            (opened, _) => opened?,
+        };
         self.chain.push(Arc::new(fd));
         self.path = self.child_path(name);
         Ok(self)

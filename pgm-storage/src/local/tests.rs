@@ -207,10 +207,17 @@ fn a_full_disk_is_no_space_and_leaves_nothing() {
         error.path().ends_with("root/a/object") && error.hint().unwrap().contains("free space")
     );
 
+    writer.file = File::options().write(true).open("/dev/null").unwrap();
     let error = writer.publish().unwrap_err();
     assert!(
-        matches!(error, StorageError::Io { .. }),
-        "a writer that failed is spent: {error}"
+        matches!(
+            error,
+            StorageError::Io {
+                operation: "finish",
+                ..
+            }
+        ),
+        "it is spent: {error}"
     );
     assert_eq!(fs::read_dir(storage.directory()).unwrap().count(), 0);
 }

@@ -174,6 +174,17 @@ fn every_flipped_bit_of_a_pack_is_found() {
 }
 
 #[test]
+fn opening_a_pack_finds_every_flipped_bit_outside_its_frames() {
+    let mut bytes = pack(Compression::ZSTD, PackKind(1), &some_raws());
+    let frames = 16 * 8..open(&bytes).unwrap().frames()[3].end() as usize * 8;
+    for bit in (0..frames.start).chain(frames.end..bytes.len() * 8) {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(open(&bytes).is_err(), "bit {bit}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
 fn damage_names_the_object_and_the_place_in_it() {
     let mut bytes = pack(Compression::NONE, PackKind(1), &some_raws());
     let second_to_last = open(&bytes).unwrap().frames()[2];
