@@ -55,7 +55,7 @@ impl Default for ArchiverOptions {
             local_copy: LocalCopy::Remove,
             poll: Duration::from_secs(5),
             retry_min: Duration::from_secs(1),
-            retry_max: Duration::from_secs(60),
+            retry_max: Duration::from_mins(1),
         }
     }
 }
@@ -227,6 +227,11 @@ impl Archiver {
             }
         };
         let queue = queue(&listing, partials);
+        if partials == Partials::All {
+            // They may have grown since the last look.
+            self.done
+                .retain(|file| !matches!(file, WalFileName::Partial(_)));
+        }
         self.done.retain(|file| queue.contains(file));
         let keep = listing.segments.last().copied();
         let mut pass = Pass {
@@ -236,8 +241,7 @@ impl Archiver {
         let mut blocked: HashSet<TimelineId> = HashSet::new();
         let mut repository_failed = false;
         for file in queue {
-            let known = self.done.contains(&file) && !matches!(file, WalFileName::Partial(_));
-            if known && self.may_stay(file, keep) {
+            if self.done.contains(&file) && self.may_stay(file, keep) {
                 continue;
             }
             if repository_failed || cancel.is_cancelled() || blocked.contains(&file.timeline()) {
@@ -270,7 +274,7 @@ impl Archiver {
         listing: &SpoolListing,
         observer: &mut dyn ArchiveObserver,
     ) -> Result<(), ArchiveError> {
-        if !self.done.contains(&file) || matches!(file, WalFileName::Partial(_)) {
+        if !self.done.contains(&file) {
             let path = self.spool.folder().join(file.file_name(size));
             let compression = self.options.compression;
             let stored = match file {

@@ -94,8 +94,6 @@ pub(super) fn check_pages(
         let address = start + (index * PAGE_BYTES) as u64;
         match PageHeader::parse(page, address, name.timeline, size) {
             Ok(_) => {}
-            // A version of PostgreSQL that cannot be read can still be kept.
-            Err(BadPage::Magic(magic)) if magic >> 8 == 0xD1 => {}
             Err(BadPage::Empty) if offset + index as u64 > 0 => {}
             Err(bad) => return Err(format!("at {address}: {bad}")),
         }

@@ -80,17 +80,20 @@ impl Archive {
 
     /// How large the segments here are, from the first one; `None` while there is none.
     pub fn segment_size(&self) -> Result<Option<SegmentSize>, ArchiveError> {
+        let folder = self.folder()?;
         let mut first = None;
-        // A segment's path can be told without knowing the size.
-        self.list(SegmentSize::MIN, &mut |name, _| match name {
-            StoredName::History(_) => ControlFlow::Continue(()),
-            _ => {
-                first = Some(name);
-                ControlFlow::Break(())
+        // Segments, unlike history files, rest in their timeline's folder; an unfinished one has full size.
+        self.storage.list(&folder, &mut |meta| {
+            let below = meta.path.below(&folder).unwrap_or_default();
+            if !below.contains('/') {
+                return ControlFlow::Continue(());
             }
+            first = Some(meta.path);
+            ControlFlow::Break(())
         })?;
-        let Some(first) = first else { return Ok(None) };
-        let object = self.object(first, SegmentSize::MIN)?;
+        let Some(object) = first else {
+            return Ok(None);
+        };
         let bytes = self.open_pack(&object)?.summary().raw_bytes;
         SegmentSize::new(bytes)
             .map(Some)

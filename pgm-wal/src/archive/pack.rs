@@ -10,11 +10,16 @@ use super::{Archive, ArchiveError};
 /// What the packs of the archive say that they hold.
 const WAL_PACK: PackKind = PackKind(2);
 
+/// Fills a buffer from an offset.
+type Read<'a> = dyn FnMut(u64, &mut [u8]) -> Result<(), ArchiveError> + 'a;
+/// Takes raw bytes and their offset.
+type Visit<'a> = dyn FnMut(u64, &[u8]) -> Result<(), ArchiveError> + 'a;
+
 /// Plain bytes that can be read at any place, to be stored or compared.
 pub(super) struct Raw<'a> {
     pub(super) len: u64,
     /// Fills the buffer from an offset.
-    pub(super) read: &'a mut dyn FnMut(u64, &mut [u8]) -> Result<(), ArchiveError>,
+    pub(super) read: &'a mut Read<'a>,
 }
 
 impl Archive {
@@ -87,7 +92,7 @@ impl Archive {
 pub(super) fn read_frames(
     object: &ObjectPath,
     pack: &PackReader,
-    visit: &mut dyn FnMut(u64, &[u8]) -> Result<(), ArchiveError>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), ArchiveError> {
     let mut decoder = FrameDecoder::new().map_err(|error| ArchiveError::Damaged {
         object: object.to_string(),

@@ -6,6 +6,8 @@
 //! costs no more memory than a small one. Follows `XLogDecodeNextRecord` and `XLogFindNextRecord` in
 //! `access/transam/xlogreader.c`.
 
+use std::ops::Range;
+
 use pgm_proto::Lsn;
 
 use super::RecordError;
@@ -332,7 +334,13 @@ impl<S: SegmentSource> RecordReader<S> {
             }
             _ => {}
         }
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered {
+            lsn,
+            total_len,
+            len: 0,
+            crc: 0,
+            main_start: 0,
+        };
         self.head.clear();
         self.main.clear();
         self.main.shrink_to(MAIN_DATA_BYTES_IDLE);
@@ -342,7 +350,7 @@ impl<S: SegmentSource> RecordReader<S> {
                 // The rest of the record belongs to another branch of the timelines.
                 return Ok(self.left_at(limit));
             }
-            if let Err(reason) = self.gather(&mut gathered, page, offset, count, total_len, lsn) {
+            if let Err(reason) = self.gather(&mut gathered, page, offset..offset + count) {
                 return not_there(reason);
             }
             if gathered.len == total_len {
@@ -376,17 +384,15 @@ impl<S: SegmentSource> RecordReader<S> {
         Attempt::NotThere(Stop::Absent(name))
     }
 
-    /// Takes `count` bytes of the record from `offset` of `page`.
+    /// Takes the bytes in `range` of `page`, which go on with the record.
     fn gather(
         &mut self,
         gathered: &mut Gathered,
         page: Lsn,
-        offset: usize,
-        count: usize,
-        total_len: u32,
-        lsn: Lsn,
+        range: Range<usize>,
     ) -> Result<(), Invalid> {
-        let bytes = &self.pages.bytes(page)[offset..offset + count];
+        let (lsn, total_len, count) = (gathered.lsn, gathered.total_len, range.len());
+        let bytes = &self.pages.bytes(page)[range];
         let begin = gathered.len as usize;
         gathered.len += count as u32;
         let head_len = HEAD_BYTES_MAX.min(total_len as usize);
@@ -434,8 +440,10 @@ impl<S: SegmentSource> RecordReader<S> {
     }
 }
 
-#[derive(Default)]
+/// How much of the current record was read.
 struct Gathered {
+    lsn: Lsn,
+    total_len: u32,
     len: u32,
     crc: u32,
     /// Where in the record the main data begins.

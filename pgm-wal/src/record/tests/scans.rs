@@ -1,6 +1,8 @@
 //! Questions about WAL, and where recoveries stop.
 
 use super::*;
+use Inclusion::{Exclusive, Inclusive};
+use Side::{After, Before};
 
 fn scan<T>(ask: impl FnOnce(&mut Scan<'_>) -> T) -> T {
     let cancel = Cancel::new();
@@ -38,8 +40,6 @@ fn recovery_stops_where_postgresql_stops() {
         time: moment(microseconds),
         inclusion,
     };
-    use Inclusion::{Exclusive, Inclusive};
-    use Side::{After, Before};
     let cases = [
         (Target::Latest, None),
         (time(1000, Inclusive), Some((second, Before))),
