@@ -23,6 +23,13 @@ const POSTGRES_EPOCH_SECONDS: u64 = 946_684_800;
 /// A CopyData message with a standby status update: tag, length, `r`, three positions, a time, a flag.
 const STATUS_BYTES: usize = 1 + 4 + 1 + 3 * 8 + 8 + 1;
 
+/// How long the server may take for one of the short commands of `connect`.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Reads in one `receive` without a message that means something. Enough for the longest message in TLS records; more
+/// is a server that keeps us busy.
+const READS_MAX: usize = 256;
+
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
@@ -111,6 +118,7 @@ impl WalTransport for PostgresTransport {
     fn connect(&mut self) -> Result<ServerIdentity, Error> {
         self.disconnect();
         let mut client = Client::connect(&self.options.conninfo, Session::PhysicalReplication)?;
+        client.set_silence_max(ANSWER_MAX);
         let identity = client.identify_system()?;
         let segment_bytes = segment_bytes(&client.show("wal_segment_size")?)?;
         let slot = self.slot(&mut client)?;
@@ -188,7 +196,7 @@ impl WalTransport for PostgresTransport {
 impl Connection {
     /// Takes messages until one means something; [`Step::Skip`] when the socket is drained before that.
     fn step(&mut self) -> Result<Step, Error> {
-        loop {
+        for _ in 0..READS_MAX {
             while self.client.advance_buffered()? {
                 let frame = self.client.current()?;
                 match self.streaming.take(frame.tag, frame.body)? {
@@ -199,11 +207,12 @@ impl Connection {
             }
             match self.client.reader.fill(&mut self.client.stream)? {
                 Filled::Bytes(_) => {}
-                Filled::Drained => return Ok(Step::Skip),
+                Filled::Drained => break,
                 Filled::Closed if self.streaming.may_close() => return Ok(Step::Closed),
                 Filled::Closed => return Err(Error::Closed),
             }
         }
+        Ok(Step::Skip)
     }
 
     fn incoming(&self, step: Step) -> Result<Incoming<'_>, Error> {
