@@ -1,3 +1,176 @@
-//! Starts workers and keeps them alive. The only place that starts processes.
+//! The supervisor: starts the workers, keeps them alive, and ends them in order. The only place that starts processes.
+//!
+//! [`run`] is its life from top to bottom. Each receive worker is looked after by a task of its own ([`receivers`]), so
+//! that one server's trouble never delays another's; each backup or restore is a task too ([`jobs`]). What the tasks
+//! share is the [`Daemon`].
 
 pub mod state;
+
+mod child;
+mod daemon;
+mod jobs;
+mod lock;
+mod receivers;
+mod reload;
+mod signals;
+mod slots;
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::log::LevelHandle;
+use crate::service::management::{self, Listener};
+
+pub use daemon::Daemon;
+pub use jobs::JobTicket;
+pub use receivers::ReceiverView;
+
+use lock::BaseLock;
+use signals::{Signal, Signals};
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another one runs on the same directory.
+    #[error("pgmd already runs on {} (process {pid})", folder.display())]
+    AlreadyRunning {
+        /// The folder that both want.
+        folder: PathBuf,
+        /// The process that has it.
+        pid: String,
+    },
+    /// A file or folder cannot be made or used.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The repository cannot be used.
+    #[error("cannot use the repository: {0}")]
+    Repository(pgm_backup::Error),
+    /// The operating system refused something that should always work.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    pub(crate) fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn system(action: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::System {
+            action,
+            source: source.into(),
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::AlreadyRunning { pid, .. } => {
+                Some(format!("stop it first: pgm-cli shutdown, or kill {pid}"))
+            }
+            Self::Io { path, source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => Some(format!(
+                    "let pgmd's user write there, or name another path in the configuration ({})",
+                    path.display()
+                )),
+                io::ErrorKind::InvalidInput => Some(
+                    "a socket's path has at most 107 bytes: set unix_socket_dir to a shorter one"
+                        .into(),
+                ),
+                _ => None,
+            },
+            Self::Repository(error) => error.hint(),
+            Self::System { .. } => None,
+        }
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
+    let lock = prepare(&config)?;
+    let mut signals = Signals::new().map_err(|error| StartError::system("watch signals", error))?;
+    let listener = Listener::bind(&config.socket())?;
+    let (daemon, mut stop_asked) = Daemon::new(config, log)?;
+    let daemon = Arc::new(daemon);
+    let config = daemon.config();
+    info!(
+        "pgmd {} is running as process {}: {} servers, socket {}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        config.servers.len(),
+        config.socket().display()
+    );
+    if config.servers.is_empty() {
+        warn!("no server is configured in {}", config.file.display());
+    }
+    for (server, entry) in &config.servers {
+        daemon.start_receiver(server, entry);
+    }
+    let serving = tokio::spawn(management::serve(listener, Arc::clone(&daemon)));
+    loop {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            _ = stop_asked.recv() => Signal::Stop("a client's request"),
+        };
+        match signal {
+            Signal::Reload => report_reload(&daemon),
+            Signal::Stop(why) => {
+                info!("shutting down because of {why}");
+                break;
+            }
+        }
+    }
+    daemon.stop_all().await;
+    serving.abort();
+    // The listener removes its socket when it goes; the answer to a shutdown request was sent before.
+    let _ = serving.await;
+    lock.release();
+    info!("pgmd has stopped");
+    Ok(())
+}
+
+fn report_reload(daemon: &Arc<Daemon>) {
+    // What was applied is logged by the reload itself.
+    if let Err(error) = daemon.reload() {
+        let hint = error
+            .hint()
+            .map(|hint| format!("; HINT: {hint}"))
+            .unwrap_or_default();
+        error!("the configuration was not reloaded, the old one stays: {error}{hint}");
+    }
+}
+
+/// Makes the folders, takes the lock and opens the repository, so that what is wrong shows at once.
+fn prepare(config: &Config) -> Result<BaseLock, StartError> {
+    for folder in [&config.unix_socket_dir, &config.spool] {
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder);
+        made.map_err(|error| StartError::io("make the folder", folder, error))?;
+    }
+    let lock = BaseLock::take(&config.pid_file())?;
+    crate::repository::open_or_create(config).map_err(StartError::Repository)?;
+    Ok(lock)
+}

@@ -59,8 +59,6 @@ pub enum Task {
     Restore {
         /// What, where to, up to where.
         options: RestoreOptions,
-        /// The configuration file, for the `restore_command`.
-        config: PathBuf,
     },
 }
 
@@ -106,6 +104,24 @@ impl Connection {
     }
 }
 
+impl Task {
+    /// How the task is named on the worker's command line and in its log.
+    pub fn words(&self) -> &'static [&'static str] {
+        match self {
+            Self::Receive { .. } => &["receive"],
+            Self::Backup { .. } => &["job", "backup"],
+            Self::Restore { .. } => &["job", "restore"],
+        }
+    }
+}
+
+/// What a worker is told while it works.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Order {
+    /// Log this much from now on.
+    LogLevel(LogLevel),
+}
+
 /// What a worker says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum WorkerEvent {
@@ -114,6 +130,15 @@ pub enum WorkerEvent {
     /// Something is wrong with the server or its WAL.
     Problem {
         /// What: lower case, no full stop.
+        text: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// Archiving works again.
+    Archiving,
+    /// WAL cannot be archived.
+    ArchiveProblem {
+        /// Why.
         text: String,
         /// What to do.
         hint: Option<String>,

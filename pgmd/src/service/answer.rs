@@ -1,0 +1,193 @@
+//! From a request to its answer.
+
+use std::sync::Arc;
+
+use pgm_mgmt::{
+    BackupChoice, BackupList, BackupOptions, BackupStatus, BackupSummary, Error, ErrorCode,
+    JobKind, Pong, Request, Response, RestoreOptions, RunningJobs, ServerBackups, Stopping,
+};
+use pgm_proto::ServerName;
+use tracing::info;
+
+use super::status;
+use crate::repository;
+use crate::supervisor::{Daemon, JobTicket};
+use crate::worker::{Connection, Task};
+
+/// How a request is answered.
+pub(super) enum Answer {
+    /// At once.
+    Now(Response),
+    /// When a job is done.
+    Job(JobTicket),
+}
+
+/// Answers `request`, or starts the job that will.
+pub(super) async fn answer(daemon: &Arc<Daemon>, request: Request) -> Result<Answer, Error> {
+    let response = match request {
+        Request::Ping => Response::Pong(pong(daemon)),
+        Request::Status { server } => {
+            if let Some(server) = &server {
+                daemon.server(server)?;
+            }
+            Response::Status(status::status(daemon, server).await?)
+        }
+        Request::Backup { server, options } => return backup(daemon, &server, options),
+        Request::ListBackups { server } => list(daemon, server).await?,
+        Request::Info { server, backup } => details(daemon, server, backup).await?,
+        Request::Restore(options) => return restore(daemon, options),
+        Request::Progress => Response::Jobs(RunningJobs {
+            jobs: daemon.jobs().progress(),
+        }),
+        Request::Cancel { job } => {
+            daemon.jobs().cancel(job)?;
+            info!("job {job} is cancelled by a client");
+            Response::Cancelling(job)
+        }
+        Request::Reload => Response::Reloaded(daemon.reload().map_err(|error| Error {
+            code: ErrorCode::Configuration,
+            text: error.to_string(),
+            hint: error.hint(),
+        })?),
+        Request::Shutdown => Response::Stopping(Stopping {
+            pid: std::process::id(),
+        }),
+    };
+    Ok(Answer::Now(response))
+}
+
+fn pong(daemon: &Daemon) -> Pong {
+    Pong {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: pgm_mgmt::PROTOCOL_VERSION,
+        pid: std::process::id(),
+        started: repository::second(daemon.started()),
+    }
+}
+
+fn backup(
+    daemon: &Arc<Daemon>,
+    server: &ServerName,
+    mut options: BackupOptions,
+) -> Result<Answer, Error> {
+    let entry = daemon.server(server)?;
+    options.max_rate_kib = options.max_rate_kib.or(entry.backup_max_rate_kib);
+    let receiver_slot = daemon.receiver_slot_of(server).ok_or_else(|| {
+        let text =
+            format!("the wal of {server} is not received, so no backup of it can be complete");
+        Error::new(ErrorCode::BackupFailed, text)
+    })?;
+    let connection = Connection::new(&daemon.config(), &entry);
+    let task = Task::Backup {
+        connection,
+        options,
+        receiver_slot,
+    };
+    daemon
+        .start_job(JobKind::Backup, server, task)
+        .map(Answer::Job)
+}
+
+fn restore(daemon: &Arc<Daemon>, options: RestoreOptions) -> Result<Answer, Error> {
+    let server = options.server.clone();
+    // A server that is gone from the configuration may still have backups; the job says if it has none.
+    daemon
+        .start_job(JobKind::Restore, &server, Task::Restore { options })
+        .map(Answer::Job)
+}
+
+async fn list(daemon: &Daemon, server: Option<ServerName>) -> Result<Response, Error> {
+    let config = daemon.config();
+    if let Some(server) = &server {
+        daemon.server(server)?;
+    }
+    let receivers = daemon.receivers();
+    let servers: Vec<ServerName> = match server {
+        Some(server) => vec![server],
+        None => config.servers.keys().cloned().collect(),
+    };
+    blocking(move || {
+        let repository = repository::open(&config.repository.path)
+            .map_err(|error| repository::failure(&error))?;
+        let mut listed = Vec::new();
+        for server in servers {
+            let gaps = receivers.iter().find(|receiver| receiver.server == server);
+            listed.push(ServerBackups {
+                backups: backups(&repository, &server)?,
+                gaps: gaps
+                    .map(|receiver| receiver.gaps.clone())
+                    .unwrap_or_default(),
+                server,
+            });
+        }
+        Ok(Response::Backups(BackupList { servers: listed }))
+    })
+    .await
+}
+
+/// The backups of a server, oldest first; damaged ones are listed, not hidden.
+pub(super) fn backups(
+    repository: &pgm_backup::Repository,
+    server: &ServerName,
+) -> Result<Vec<BackupSummary>, Error> {
+    let catalog = repository
+        .catalog(server)
+        .map_err(|error| repository::failure(&error))?;
+    let mut backups: Vec<_> = catalog.backups().iter().map(repository::summary).collect();
+    backups.extend(
+        catalog
+            .damaged()
+            .iter()
+            .map(|damaged| damaged_summary(server, damaged)),
+    );
+    backups.sort_by(|one, other| one.label.cmp(&other.label));
+    Ok(backups)
+}
+
+/// A backup of which only the label is known.
+fn damaged_summary(
+    server: &ServerName,
+    damaged: &pgm_backup::catalog::DamagedEntry,
+) -> BackupSummary {
+    use pgm_proto::{Lsn, ServerVersion, TimelineId};
+    BackupSummary {
+        server: server.clone(),
+        label: damaged.label.to_string(),
+        kind: "full".to_owned(),
+        status: BackupStatus::Damaged,
+        started: String::new(),
+        stopped: String::new(),
+        timeline: TimelineId::FIRST,
+        start_lsn: Lsn::INVALID,
+        end_lsn: Lsn::INVALID,
+        version: ServerVersion::from_number(0),
+        system_id: String::new(),
+        raw_bytes: 0,
+        stored_bytes: 0,
+        compression: String::new(),
+    }
+}
+
+async fn details(
+    daemon: &Daemon,
+    server: ServerName,
+    backup: BackupChoice,
+) -> Result<Response, Error> {
+    daemon.server(&server)?;
+    let config = daemon.config();
+    blocking(move || {
+        let repository = repository::open(&config.repository.path)
+            .map_err(|error| repository::failure(&error))?;
+        let entry = repository::find(&repository, &server, &backup)?;
+        Ok(Response::Backup(repository::details(&entry)))
+    })
+    .await
+}
+
+/// Runs what reads the repository off the event loop.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let failed = |error: tokio::task::JoinError| Error::new(ErrorCode::Internal, error.to_string());
+    tokio::task::spawn_blocking(work).await.map_err(failed)?
+}

@@ -1,0 +1,142 @@
+//! One worker process.
+//!
+//! It is this program again, told on its standard input what to do. It ends when that pipe ends, when its parent dies,
+//! on SIGTERM (in order) and when this value is dropped (at once): no worker outlives its supervisor. Its log goes to
+//! our standard error. It has its own process group, so that a Ctrl-C at the terminal reaches the supervisor alone.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
+
+use crate::shared_state::FD_VARIABLE;
+use crate::worker::{Description, LINE_BYTES_MAX, Order, WorkerEvent};
+
+/// A running worker.
+#[derive(Debug)]
+pub(super) struct Child {
+    process: Process,
+    /// Kept open: its end tells the worker that we are gone.
+    stdin: ChildStdin,
+    events: BufReader<ChildStdout>,
+    line: Vec<u8>,
+}
+
+/// What a worker's pipe gave.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// An event.
+    Event(WorkerEvent),
+    /// The pipe has ended: the process is going.
+    End,
+}
+
+impl Child {
+    /// Starts a worker and tells it what to do.
+    pub(super) async fn start(description: &Description, shared_fd: i32) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("worker").args(description.task.words());
+        command.arg(description.server.as_str());
+        command.env(FD_VARIABLE, shared_fd.to_string());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        command.process_group(0).kill_on_drop(true);
+        let mut process = command.spawn()?;
+        let pipe = |name| io::Error::other(format!("the worker has no {name}"));
+        let stdin = process.stdin.take().ok_or_else(|| pipe("standard input"))?;
+        let stdout = process
+            .stdout
+            .take()
+            .ok_or_else(|| pipe("standard output"))?;
+        let events = BufReader::new(stdout);
+        let mut child = Self {
+            process,
+            stdin,
+            events,
+            line: Vec::new(),
+        };
+        let text = ron::to_string(description).map_err(io::Error::other)?;
+        child.say(text).await?;
+        Ok(child)
+    }
+
+    /// The process id, 0 once it is known to be gone.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.id().unwrap_or(0)
+    }
+
+    /// What the worker says next. May be dropped and called again without losing anything.
+    pub(super) async fn hear(&mut self) -> Heard {
+        loop {
+            let room = (LINE_BYTES_MAX - self.line.len().min(LINE_BYTES_MAX)) as u64;
+            let mut events = (&mut self.events).take(room);
+            let complete = match events.read_until(b'\n', &mut self.line).await {
+                Ok(_) => self.line.ends_with(b"\n"),
+                Err(_) => false,
+            };
+            if !complete {
+                return Heard::End;
+            }
+            let event = ron::de::from_bytes(&self.line);
+            self.line.clear();
+            match event {
+                Ok(event) => return Heard::Event(event),
+                Err(error) => tracing::warn!("a worker said something strange: {error}"),
+            }
+        }
+    }
+
+    /// Tells the worker something while it works.
+    pub(super) async fn order(&mut self, order: &Order) {
+        let Ok(text) = ron::to_string(order) else {
+            return;
+        };
+        // A worker that cannot be told is about to be noticed as gone.
+        let _ = self.say(text).await;
+    }
+
+    /// Asks the worker to end in order.
+    pub(super) fn terminate(&self) {
+        let pid = self
+            .process
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let Some(pid) = pid {
+            // Fails only when the process has just gone by itself.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// Ends the worker at once.
+    pub(super) fn kill(&mut self) {
+        let _ = self.process.start_kill();
+    }
+
+    /// Waits until the process is gone.
+    pub(super) async fn gone(&mut self) -> String {
+        match self.process.wait().await {
+            Ok(status) => describe(status),
+            Err(error) => format!("could not be waited for: {error}"),
+        }
+    }
+
+    async fn say(&mut self, mut text: String) -> io::Result<()> {
+        text.push('\n');
+        self.stdin.write_all(text.as_bytes()).await?;
+        self.stdin.flush().await
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => "ended".to_owned(),
+        (Some(code), _) => format!("ended with status {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended for no known reason".to_owned(),
+    }
+}

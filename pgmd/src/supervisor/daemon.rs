@@ -1,0 +1,179 @@
+//! What the supervisor's tasks share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use pgm_mgmt::{Error, ErrorCode, Reloaded};
+use pgm_proto::ServerName;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::jobs::Jobs;
+use super::receivers::{self, Receiver, ReceiverView};
+use super::slots::Slots;
+use super::{StartError, reload};
+use crate::config::{Config, ConfigError, ServerConfig};
+use crate::log::LevelHandle;
+use crate::shared_state::SharedState;
+
+/// The daemon, as its tasks see it. Locks are held for a few instructions, never across a wait.
+#[derive(Debug)]
+pub struct Daemon {
+    config: Mutex<Arc<Config>>,
+    receivers: Mutex<BTreeMap<ServerName, Receiver>>,
+    pub(super) slots: Slots,
+    pub(super) jobs: Jobs,
+    log: LevelHandle,
+    started: Timestamp,
+    clock: Instant,
+    stop: mpsc::Sender<()>,
+}
+
+impl Daemon {
+    /// A daemon that runs nothing yet, and where a request to stop arrives.
+    pub(super) fn new(
+        config: Config,
+        log: LevelHandle,
+    ) -> Result<(Self, mpsc::Receiver<()>), StartError> {
+        let state = SharedState::create()
+            .map_err(|error| StartError::system("make the shared memory", error))?;
+        let (stop, stop_asked) = mpsc::channel(1);
+        let daemon = Self {
+            jobs: Jobs::new(config.jobs_max),
+            config: Mutex::new(Arc::new(config)),
+            receivers: Mutex::default(),
+            slots: Slots::new(state),
+            log,
+            started: Timestamp::now(),
+            clock: Instant::now(),
+            stop,
+        };
+        Ok((daemon, stop_asked))
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&lock(&self.config))
+    }
+
+    /// When the daemon started.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// The jobs.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// How the receive workers are, by server.
+    pub fn receivers(&self) -> Vec<ReceiverView> {
+        lock(&self.receivers).values().map(Receiver::view).collect()
+    }
+
+    /// The place of a server's receive worker in the shared state.
+    pub(super) fn receiver_slot(&self, server: &ServerName) -> Option<usize> {
+        lock(&self.receivers).get(server).map(Receiver::slot_number)
+    }
+
+    /// The entry of a server in the configuration in force.
+    pub fn server(&self, server: &ServerName) -> Result<ServerConfig, Error> {
+        let config = self.config();
+        config.server(server).cloned().map_err(|error| {
+            let known = Error::new(ErrorCode::UnknownServer, error.to_string());
+            error
+                .hint()
+                .map_or(known.clone(), |hint| known.with_hint(hint))
+        })
+    }
+
+    /// Asks the daemon to stop.
+    pub fn ask_to_stop(&self) {
+        // When the place is taken, somebody has asked already.
+        let _ = self.stop.try_send(());
+    }
+
+    /// Time since the daemon started, the clock of the workers' lives.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    /// Starts to receive the WAL of `server`.
+    pub(super) fn start_receiver(self: &Arc<Self>, server: &ServerName, entry: &ServerConfig) {
+        let Some(lease) = self.slots.take() else {
+            error!("server {server} has no worker: there is room for 256 workers at once");
+            return;
+        };
+        let description = receivers::describe(&self.config(), server, entry, lease.number());
+        let receiver = receivers::start(Arc::clone(self), description, lease);
+        lock(&self.receivers).insert(server.clone(), receiver);
+    }
+
+    /// Reads the configuration again and applies what can be applied.
+    pub fn reload(self: &Arc<Self>) -> Result<Reloaded, ConfigError> {
+        let old = self.config();
+        let plan = reload::plan(&old, Config::load(&old.file)?);
+        *lock(&self.config) = Arc::new(plan.config.clone());
+        self.log.set(plan.config.log_level);
+        self.jobs.set_limit(plan.config.jobs_max);
+        if old.log_level != plan.config.log_level {
+            for receiver in lock(&self.receivers).values() {
+                receiver.set_log_level(plan.config.log_level);
+            }
+        }
+        let ending: Vec<Receiver> = {
+            let mut receivers = lock(&self.receivers);
+            plan.stop
+                .iter()
+                .filter_map(|server| receivers.remove(server))
+                .collect()
+        };
+        let daemon = Arc::clone(self);
+        let start = plan.start;
+        tokio::spawn(async move {
+            // A server's old worker holds its spool until it is gone.
+            for receiver in &ending {
+                receiver.ask_to_stop();
+            }
+            for receiver in ending {
+                receiver.gone().await;
+            }
+            let config = daemon.config();
+            for server in start {
+                if let Some(entry) = config.servers.get(&server) {
+                    daemon.start_receiver(&server, entry);
+                }
+            }
+        });
+        for line in &plan.report.applied {
+            info!("reload: {line}");
+        }
+        for line in &plan.report.restart_required {
+            warn!("reload: restart required: {line}");
+        }
+        if plan.report == Reloaded::default() {
+            info!("reload: nothing has changed");
+        }
+        Ok(plan.report)
+    }
+
+    /// Ends jobs and workers in order, all at the same time.
+    pub(super) async fn stop_all(&self) {
+        self.jobs.close();
+        let receivers = std::mem::take(&mut *lock(&self.receivers));
+        for receiver in receivers.values() {
+            receiver.ask_to_stop();
+        }
+        for (_, receiver) in receivers {
+            receiver.gone().await;
+        }
+        self.jobs.gone().await;
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while a lock was held left plain values behind, which are still good.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,43 @@
+//! The signals that the supervisor listens to. SIGABRT keeps its default: it dumps core.
+
+use std::io;
+
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// Read the configuration again.
+    Reload,
+    /// Stop in order; why, for the log.
+    Stop(&'static str),
+}
+
+/// The listened signals.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Stream,
+    interrupt: Stream,
+    alarm: Stream,
+    hangup: Stream,
+}
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            alarm: signal(SignalKind::alarm())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = self.alarm.recv() => Signal::Stop("SIGALRM"),
+            _ = self.hangup.recv() => Signal::Reload,
+        }
+    }
+}

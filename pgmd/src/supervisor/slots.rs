@@ -1,0 +1,85 @@
+//! Which places of the shared state are taken.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::shared_state::{SLOTS, SharedState, Slot};
+
+/// The shared state and who has which place in it.
+#[derive(Debug, Clone)]
+pub(super) struct Slots {
+    state: Arc<SharedState>,
+    taken: Arc<Mutex<Vec<bool>>>,
+}
+
+impl Slots {
+    pub(super) fn new(state: SharedState) -> Self {
+        Self {
+            state: Arc::new(state),
+            taken: Arc::new(Mutex::new(vec![false; SLOTS])),
+        }
+    }
+
+    pub(super) fn state(&self) -> &SharedState {
+        &self.state
+    }
+
+    /// Takes a free place, wiped clean; `None` when all are taken.
+    pub(super) fn take(&self) -> Option<SlotLease> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = taken.iter().position(|taken| !taken)?;
+        taken[number] = true;
+        let lease = SlotLease {
+            slots: self.clone(),
+            number,
+        };
+        lease.slot().reset();
+        Some(lease)
+    }
+}
+
+/// A place in the shared state, given back when dropped.
+#[derive(Debug)]
+pub(super) struct SlotLease {
+    slots: Slots,
+    number: usize,
+}
+
+impl SlotLease {
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        self.slots
+            .state
+            .slot(self.number)
+            .expect("a lease is for an existing place")
+    }
+}
+
+impl Drop for SlotLease {
+    fn drop(&mut self) {
+        let mut taken = self
+            .slots
+            .taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        taken[self.number] = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_taken_once_and_comes_back_clean() {
+        let slots = Slots::new(SharedState::create().unwrap());
+        let leases: Vec<_> = (0..SLOTS).map(|_| slots.take().unwrap()).collect();
+        assert!(slots.take().is_none());
+        leases[7].slot().pid.store(5);
+        drop(leases);
+        let again: Vec<_> = (0..SLOTS).map(|_| slots.take().unwrap()).collect();
+        assert_eq!(again[7].slot().pid.load(), 0);
+    }
+}
