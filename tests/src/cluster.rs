@@ -73,6 +73,14 @@ impl Cluster {
         Self::builder(major).adopt(data)
     }
 
+    /// A server whose data directory `make` makes at the path it is given, by a restore for example; not started yet.
+    pub fn made_by(major: Major, make: impl FnOnce(&Path)) -> Self {
+        let mut cluster = Self::builder(major).adopt(Path::new(""));
+        cluster.data = cluster.scratch.join("data");
+        make(&cluster.data);
+        cluster
+    }
+
     /// The server's major version.
     pub fn major(&self) -> Major {
         self.major
@@ -164,6 +172,19 @@ impl Cluster {
                 tail(&self.log())
             );
         }
+    }
+
+    /// Waits until recovery is over and the server accepts writes.
+    pub fn wait_writable(&mut self) {
+        wait_until("recovery ends", || {
+            if let Some(status) = self.exited() {
+                panic!(
+                    "the server ended during recovery ({status}):\n{}",
+                    tail(&self.log())
+                );
+            }
+            self.value("select pg_is_in_recovery()") == "f"
+        });
     }
 
     /// Starts a server that is expected to end by itself, and returns how it ended.
