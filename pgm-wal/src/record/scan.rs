@@ -9,7 +9,7 @@ use pgm_storage::Cancel;
 use super::RecordError;
 use super::event::{Event, RestorePoint, TransactionEnd, TransactionKind};
 use super::source::SegmentSource;
-use super::stream::{EndReason, Record, RecordReader};
+use super::stream::{EndReason, Invalid, Record, RecordReader};
 use super::target::{StopPoint, Target};
 use crate::History;
 
@@ -117,8 +117,9 @@ pub fn first_commit_after<S: SegmentSource>(
     })
 }
 
-/// The end of the WAL along `history`, when all of it up to the segment at `from` is known to be there, and the last
-/// commit before it. Looks back from `from` for a valid record and for a commit, not further than `oldest`.
+/// The end of the WAL along `history`, of which all up to the byte at `from` is known to be there, and the last commit
+/// before it. A segment that is missing behind `from` is an end, too, whether or not more WAL follows. Looks back from
+/// `from` for a valid record and for a commit, not further than `oldest`.
 pub fn last_valid<S: SegmentSource>(
     scan: &mut Scan<'_>,
     source: &mut S,
@@ -128,66 +129,65 @@ pub fn last_valid<S: SegmentSource>(
 ) -> Result<Tail, RecordError> {
     let size = source.segment_size();
     let mut begin = size.round_down(from).max(oldest);
-    let mut reader = RecordReader::seek(&mut *source, history.clone(), begin)?;
-    let mut found = last_transactions(scan, &mut reader, None)?;
-    let (mut last_record, mut end) = (reader.last_record(), reader.end().cloned());
-    drop(reader);
-
+    let mut tail = look(scan, source, history, begin, None)?;
     // Twice as many segments each time, and only those not looked at yet.
     let mut step = size.bytes();
-    while (found.commit.is_none() || last_record.is_none()) && begin > oldest {
-        let until = last_record.map(|_| begin);
+    while (tail.last_commit.is_none() || tail.last_record.is_none()) && begin > oldest {
+        let until = tail.last_record.map(|_| begin);
         begin = Lsn::new(begin.bytes().saturating_sub(step)).max(oldest);
         step = step.saturating_mul(2);
-        let earlier = match RecordReader::seek(&mut *source, history.clone(), begin) {
-            Ok(mut reader) => {
-                let earlier = last_transactions(scan, &mut reader, until)?;
-                if last_record.is_none() {
-                    last_record = reader.last_record();
-                    end = reader.end().cloned().or(end);
-                }
-                earlier
-            }
-            // What lies before the first segment that exists does not matter here.
-            Err(RecordError::Missing { .. }) => break,
-            Err(error) => return Err(error),
-        };
-        found.commit = found.commit.or(earlier.commit);
-        found.any = found.any.or(earlier.any);
+        let earlier = look(scan, source, history, begin, until)?;
+        if until.is_none() {
+            tail = earlier;
+        } else {
+            tail.last_commit = tail.last_commit.or(earlier.last_commit);
+            tail.last_transaction = tail.last_transaction.or(earlier.last_transaction);
+        }
     }
-    let (end, reason) = match end {
-        Some(end) => (end.lsn, end.reason),
-        None => (from, EndReason::Invalid(super::Invalid::Empty)),
-    };
-    Ok(Tail {
-        last_record,
-        end,
-        reason,
-        last_commit: found.commit,
-        last_transaction: found.any,
-    })
+    Ok(tail)
 }
 
-#[derive(Default)]
-struct LastTransactions {
-    commit: Option<TransactionEnd>,
-    any: Option<TransactionEnd>,
-}
-
-fn last_transactions<S: SegmentSource>(
+/// The last of everything from `begin` to the end, or to the records that begin at `until`.
+fn look<S: SegmentSource>(
     scan: &mut Scan<'_>,
-    reader: &mut RecordReader<S>,
+    source: &mut S,
+    history: &History,
+    begin: Lsn,
     until: Option<Lsn>,
-) -> Result<LastTransactions, RecordError> {
-    let mut last = LastTransactions::default();
-    scan.find(reader, until, |record| -> Option<()> {
+) -> Result<Tail, RecordError> {
+    let nothing = |reason| Tail {
+        last_record: None,
+        end: begin,
+        reason,
+        last_commit: None,
+        last_transaction: None,
+    };
+    let mut reader = match RecordReader::seek(source, history.clone(), begin) {
+        Ok(reader) => reader,
+        Err(RecordError::Missing { segment }) => {
+            return Ok(nothing(EndReason::NoSegment(segment)));
+        }
+        Err(error) => return Err(error),
+    };
+    let mut tail = nothing(EndReason::Invalid(Invalid::Empty));
+    let visit = |record: &Record<'_>| -> Option<()> {
         if let Some(Event::TransactionEnd(end)) = Event::of(record) {
-            last.any = Some(end);
+            tail.last_transaction = Some(end);
             if end.kind == TransactionKind::Commit {
-                last.commit = Some(end);
+                tail.last_commit = Some(end);
             }
         }
         None
-    })?;
-    Ok(last)
+    };
+    match scan.find(&mut reader, until, visit) {
+        Ok(_) => {}
+        Err(RecordError::Missing { segment }) => tail.reason = EndReason::NoSegment(segment),
+        Err(error) => return Err(error),
+    }
+    if let Some(end) = reader.end() {
+        tail.reason = end.reason.clone();
+    }
+    tail.last_record = reader.last_record();
+    tail.end = reader.position();
+    Ok(tail)
 }

@@ -236,3 +236,29 @@ fn a_cancelled_scan_stops() {
     assert!(matches!(result, Err(RecordError::Cancelled(_))));
     assert_eq!(told, 1);
 }
+
+#[test]
+fn a_hole_behind_the_position_is_the_end_of_what_can_be_reached() {
+    let mut wal = Wal::new(3, timeline(1));
+    wal.commit(10, 1000);
+    while SIZE.number_at(wal.end()).value() < 7 {
+        wal.filler(7000);
+    }
+    wal.commit(11, 2000);
+    let folder = folder();
+    wal.write_to(folder.path());
+    std::fs::remove_file(folder.path().join("000000010000000000000005")).unwrap();
+    let mut source = DirectorySource::new(folder.path(), SIZE);
+    let from = Lsn::new(segment(5).bytes() - 1);
+    let tail = scan(|scan| last_valid(scan, &mut source, &root(), from, segment(3))).unwrap();
+    assert_eq!(
+        tail.reason,
+        EndReason::NoSegment("000000010000000000000005".to_owned())
+    );
+    assert!(
+        tail.end <= segment(5) && tail.end + 8000 > segment(5),
+        "{}",
+        tail.end
+    );
+    assert_eq!(tail.last_commit.unwrap().xid, 10);
+}
