@@ -22,10 +22,10 @@ use crate::stream::Woken;
 use crate::{Error, ServerError, ServerNotice};
 
 /// How long the server may stay silent within an answer, unless the caller says otherwise.
-pub const SILENCE_MAX: Duration = Duration::from_secs(300);
+pub const SILENCE_MAX: Duration = Duration::from_mins(5);
 
 /// The server must take what we send within this time.
-pub(crate) const SEND_MAX: Duration = Duration::from_secs(60);
+pub(crate) const SEND_MAX: Duration = Duration::from_mins(1);
 
 /// How soon a wait notices an interruption.
 const INTERRUPT_NOTICED: Duration = Duration::from_millis(200);

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// Gives its bytes in reads of the given sizes, then says that it is drained.
@@ -144,4 +146,26 @@ fn a_closed_stream_is_told_apart_from_a_drained_one() {
         piece_bytes: 1,
     };
     assert_eq!(reader.fill(&mut drained).unwrap(), Filled::Drained);
+}
+
+proptest! {
+    #[test]
+    fn any_messages_in_any_pieces_come_out_as_they_went_in(
+        messages in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..300)), 0..50),
+        piece_bytes in 1_usize..2000,
+    ) {
+        let bytes: Vec<u8> = messages.iter().flat_map(|(tag, body)| message(*tag, body)).collect();
+        prop_assert_eq!(read_all(Pieces { rest: &bytes, piece_bytes }), messages);
+    }
+
+    #[test]
+    fn any_bytes_are_messages_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
+        let mut reader = FrameReader::new();
+        reader.fill(&mut bytes.as_slice()).unwrap();
+        let mut delivered = 0;
+        while let Ok(Some(frame)) = reader.next() {
+            delivered += frame.body.len() + HEADER_BYTES;
+        }
+        prop_assert!(delivered <= bytes.len());
+    }
 }

@@ -155,10 +155,9 @@ impl WalTransport for PostgresTransport {
             Outgoing::Status(status) if streaming.takes_status() => {
                 client.send_bytes(&status_message(status, SystemTime::now()))
             }
-            // The stream has ended in the meantime: nobody is there to read it.
-            Outgoing::Status(_) => Ok(()),
             Outgoing::EndStream if streaming.end_by_us() => client.send_copy_done(),
-            Outgoing::EndStream => Ok(()),
+            // The stream has ended in the meantime: nobody is there to read it.
+            Outgoing::Status(_) | Outgoing::EndStream => Ok(()),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::client::quote::literal;
 use crate::client::replication::PARENTHESES_MAJOR;
 
 /// How much longer than usual the server may stay silent at the beginning, with [`Checkpoint::Spread`].
-pub const CHECKPOINT_SPREAD_MAX: Duration = Duration::from_secs(3600);
+pub const CHECKPOINT_SPREAD_MAX: Duration = Duration::from_hours(1);
 
 /// What to back up, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]

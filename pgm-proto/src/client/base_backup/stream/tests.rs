@@ -1,5 +1,7 @@
 use std::fmt::Write;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const POSITION: &[u8] = b"\0\x02\0\0\0\x090/2000028\0\0\0\x011";
@@ -250,4 +252,51 @@ fn lists_of_tablespaces_that_repeat_or_never_end_are_refused() {
         row
     };
     assert!((0..20_000).any(|oid| stream.take(b'D', &row(oid)).is_err()));
+}
+
+proptest! {
+    #[test]
+    fn no_order_of_messages_ends_a_backup_without_everything(
+        major in 14_u32..=15,
+        order in prop::collection::vec(0_usize..60, 0..80),
+    ) {
+        let copies = if major == 14 { COPY_PER_ARCHIVE } else { ONE_COPY };
+        let whole = script(&[HEADER, copies, TRAILER, &[(b'E', CHECKSUM_FAILURE)]]);
+        let mut stream = new(major);
+        // Mostly in order, with repetitions, omissions and jumps.
+        let picked = whole.iter().copied().enumerate().flat_map(|(index, message)| {
+            let extra = order.get(index).and_then(|other| whole.get(*other)).copied();
+            std::iter::once(message).chain(extra)
+        });
+        let mut log = String::new();
+        for (tag, body) in picked {
+            match events(&mut stream, &[(tag, body)]) {
+                Ok(more) => log.push_str(&more),
+                Err(_) => return Ok(()),
+            }
+            if log.contains("end") {
+                break;
+            }
+        }
+        if log.contains("end") {
+            for part in ["archive Some(16385)", "archive None", "manifest\n"] {
+                prop_assert!(log.contains(part), "{}", log);
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_no_panic(
+        messages in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)), 0..20),
+        begun in 0_usize..20,
+    ) {
+        for (major, copies) in [(14, COPY_PER_ARCHIVE), (15, ONE_COPY)] {
+            let mut stream = new(major);
+            let whole = script(&[HEADER, copies]);
+            events(&mut stream, &whole[..begun.min(whole.len())]).unwrap();
+            for (tag, body) in &messages {
+                let _ = stream.take(*tag, body);
+            }
+        }
+    }
 }
