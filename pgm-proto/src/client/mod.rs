@@ -12,6 +12,7 @@ mod login;
 mod query;
 mod quote;
 pub(crate) mod replication;
+mod socket;
 mod target;
 
 use std::collections::BTreeMap;

@@ -65,3 +65,39 @@ fn pss_hash(signature: &AlgorithmIdentifierOwned) -> Option<&'static digest::Alg
         _ => Some(&SHA256),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
+
+    use super::*;
+
+    fn binding_bytes(algorithm: &'static SignatureAlgorithm) -> Option<usize> {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let certificate = CertificateParams::default().self_signed(&key).unwrap();
+        end_point_binding(certificate.der()).map(|hash| hash.len())
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_signature() {
+        assert_eq!(binding_bytes(&rcgen::PKCS_ECDSA_P256_SHA256), Some(32));
+        assert_eq!(binding_bytes(&rcgen::PKCS_ECDSA_P384_SHA384), Some(48));
+        assert_eq!(binding_bytes(&rcgen::PKCS_ED25519), None);
+        assert_eq!(end_point_binding(b"no certificate"), None);
+    }
+
+    #[test]
+    fn pss_signatures_name_their_hash_in_parameters() {
+        let mut sha384 =
+            b"\x30\x1e\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x11\xa0\x0f\x30\x0d\
+            \x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00"
+                .to_vec();
+        let hash = |der: &[u8]| hash_of(&AlgorithmIdentifierOwned::from_der(der).unwrap());
+        assert_eq!(hash(&sha384), Some(&SHA384));
+        *sha384.iter_mut().rev().nth(2).unwrap() = 1;
+        assert_eq!(hash(&sha384), Some(&SHA256));
+        // No parameters: SHA-1, for which SHA-256 stands in.
+        let plain = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x00";
+        assert_eq!(hash(plain), Some(&SHA256));
+    }
+}

@@ -1,8 +1,9 @@
 //! Which server certificates are believed.
 //!
-//! rustls and webpki check chains and names. Two habits of PostgreSQL's world are added, since libpq accepts them
-//! and the manual's own recipes produce them (34.19, 19.9.5): a server certificate that is itself listed as a root, and a
-//! certificate without alternative names, whose common name then counts as the host's name.
+//! rustls and webpki check chains and names. Habits of PostgreSQL's world are added, since libpq accepts them and the
+//! manual's own recipe (19.9.5) produces them: a server certificate that is itself listed as a root, a certificate without
+//! alternative names, whose common name then counts as the host's name, and, where nobody checks its chain, a
+//! certificate of version 1. A chain that ends in a version 1 certificate is not believed.
 
 use std::sync::Arc;
 
@@ -10,13 +11,14 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
 };
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
 use x509_cert::der::asn1::{PrintableStringRef, TeletexStringRef, Utf8StringRef};
+use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
@@ -110,7 +112,12 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        if ParsedCertificate::try_from(certificate).is_ok() {
+            return verify_tls13_signature(message, certificate, signature, &self.algorithms);
+        }
+        let key = public_key(certificate)
+            .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -119,7 +126,8 @@ impl ServerCertVerifier for Verifier {
 }
 
 fn verify_name(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Error> {
-    let verified = verify_server_name(&ParsedCertificate::try_from(certificate)?, name);
+    let parsed = ParsedCertificate::try_from(certificate);
+    let verified = parsed.and_then(|parsed| verify_server_name(&parsed, name));
     let common_name = || lone_common_name(&Certificate::from_der(certificate).ok()?);
     match verified {
         Err(error) => match common_name() {
@@ -128,6 +136,19 @@ fn verify_name(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> Resul
         },
         verified => verified,
     }
+}
+
+/// The key of a certificate that webpki does not read, one of version 1 for example.
+fn public_key(certificate: &CertificateDer<'_>) -> Option<SubjectPublicKeyInfoDer<'static>> {
+    let parsed = Certificate::from_der(certificate).ok()?;
+    Some(
+        parsed
+            .tbs_certificate
+            .subject_public_key_info
+            .to_der()
+            .ok()?
+            .into(),
+    )
 }
 
 /// The common name of a certificate that has no alternative names of hosts.

@@ -1,7 +1,8 @@
 //! Against servers that are scripts behind a real socket, honest and hostile.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,6 +12,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::*;
 use crate::AuthenticationError;
+use crate::client::socket::SSL_REQUEST;
+use crate::stream::wait_for_bytes;
 
 /// A server on loopback that serves as many connections as it has scripts, one after the other.
 struct Script {
@@ -406,12 +409,14 @@ impl Certificates {
 
 fn tls_server(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Script {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    // Unlike rustls, PostgreSQL shows whatever certificate it was given.
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let own = rustls::sign::CertifiedKey::new(vec![certificate], key);
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)));
     Script::one(move |mut socket| {
         assert_eq!(read_startup(&mut socket), SSL_REQUEST[4..]);
         socket.write_all(b"S").unwrap();
@@ -571,4 +576,36 @@ fn channel_binding_require_refuses_a_server_that_asks_for_nothing() {
         panic!("{error:?}")
     };
     assert!(matches!(source, AuthenticationError::ChannelBinding { .. }));
+}
+
+#[test]
+fn a_version_1_certificate_does_unless_a_chain_must_lead_to_it() {
+    use rustls::pki_types::pem::PemObject;
+    let pem = include_bytes!("data/version1.crt");
+    let root = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/client/connect/data/version1.crt"
+    );
+    let server = || {
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("data/version1.key")).unwrap();
+        tls_server(CertificateDer::from_pem_slice(pem).unwrap(), key)
+    };
+    for settings in ["sslmode=prefer", "sslmode=require"] {
+        let client = server().connect(settings).unwrap();
+        assert_eq!(client.encryption(), Encryption::Tls);
+    }
+    let certificates = Certificates::new();
+    let authority = &certificates.authority;
+    let error = server()
+        .connect(&format!(
+            "sslmode=verify-ca sslrootcert={}",
+            authority.display()
+        ))
+        .unwrap_err();
+    let hint = error.hint().unwrap_or_default();
+    assert!(hint.contains("version 3"), "{error:?}");
+    // Listed itself, it is believed, and its common name counts.
+    server()
+        .connect(&format!("sslmode=verify-full sslrootcert={root}"))
+        .unwrap();
 }
