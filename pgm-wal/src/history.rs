@@ -1,11 +1,11 @@
 //! Timeline histories: what a timeline branched off from, and where.
 //!
 //! ```text
-//! 1	0/A000198	no recovery target specified
-//! 2	0/C0001F0	before 2026-11-22 02:34:56+00
+//! 1    0/A000198    no recovery target specified
+//! 2    0/C0001F0    before 2026-11-22 02:34:56+00
 //! ```
 //!
-//! Each line of `00000003.history` names an ancestor of timeline 3 (in decimal, unlike the file's name), the position
+//! The columns are separated by tabs. Each line of `00000003.history` names an ancestor of timeline 3 (in decimal, unlike the file's name), the position
 //! at which it was left, and why. Empty lines and lines that begin with `#` are skipped. Follows
 //! `readTimeLineHistory` and `writeTimeLineHistory` in `access/transam/timeline.c`, and is stricter in one thing:
 //! positions may not go back from one line to the next.

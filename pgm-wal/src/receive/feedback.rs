@@ -37,7 +37,7 @@ pub(crate) struct Feedback {
     silence_max: Duration,
     heard_at: Option<Instant>,
     sent_at: Option<Instant>,
-    /// Nothing was asked since the server was last heard.
+    /// The server was asked for a sign of life since it was last heard.
     asked: bool,
 }
 
@@ -79,7 +79,11 @@ impl Feedback {
             return Due::Status(Ask::Nothing);
         }
         let silence = if self.asked { self.silence_max } else { half };
-        Due::Nothing((silence - heard).min(self.interval - sent))
+        Due::Nothing(
+            silence
+                .saturating_sub(heard)
+                .min(self.interval.saturating_sub(sent)),
+        )
     }
 
     /// How long a silence is allowed.

@@ -35,7 +35,7 @@ impl Default for ReceiveOptions {
         Self {
             start_hint: None,
             status_interval: Duration::from_secs(10),
-            receiver_timeout: Duration::from_secs(60),
+            receiver_timeout: Duration::from_mins(1),
             retry_delay_max: Duration::from_secs(5),
             wake: None,
         }

@@ -79,7 +79,7 @@ mod tests {
         let cancel = Cancel::new();
         let (read, write) = rustix::pipe::pipe().unwrap();
         rustix::io::write(&write, b"x").unwrap();
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         assert!(pause(hour, &cancel, Some(&read)).is_err());
         cancel.cancel();
         assert!(pause(hour, &cancel, None).is_err());

@@ -193,7 +193,7 @@ fn allocate(file: &File, before: u64, bytes: u64) -> io::Result<()> {
 }
 
 fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
-    const ZEROS: [u8; 32 << 10] = [0; 32 << 10];
+    static ZEROS: [u8; 32 << 10] = [0; 32 << 10];
     let mut at = from;
     while at < to {
         let length = ZEROS.len().min((to - at) as usize);

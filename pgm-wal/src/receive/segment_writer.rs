@@ -115,7 +115,7 @@ impl SegmentWriter {
         if current.written > clean {
             match current.file.sync(current.written) {
                 Ok(durable) => current.durable = Some(durable),
-                Err(source) => return Err(self.set_aside(&current.file, source)),
+                Err(source) => return Err(Self::set_aside(&current.file, source)),
             }
         }
         let durable = current.durable;
@@ -173,7 +173,7 @@ impl SegmentWriter {
     }
 
     /// Renames a file that could not be synced, so that its WAL is received into a new one.
-    fn set_aside(&self, file: &SegmentFile, source: io::Error) -> ReceiveError {
+    fn set_aside(file: &SegmentFile, source: io::Error) -> ReceiveError {
         let path = file.path().to_owned();
         // The first ones hold what was acknowledged: only the last is replaced.
         let free = (1..FAILED_FILES_MAX).find(|number| !failed_path(&path, *number).exists());

@@ -192,7 +192,7 @@ fn what_was_received_before_a_cut_is_synced() {
     let mut receiver = receiver(peer, folder.path());
     let mut durable = LastDurable::default();
     receiver.run(&Cancel::new(), &mut durable).unwrap_err();
-    assert_eq!(durable.0, Some(START + (3 * 128 << 10)));
+    assert_eq!(durable.0, Some(START + 3 * (128 << 10)));
 }
 
 #[derive(Default)]
