@@ -1,4 +1,8 @@
 //! Replication commands of pgm's client, on real servers of every major.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails in a test must fail the test"
+)]
 
 use std::fs;
 use std::time::Duration;
@@ -148,7 +152,7 @@ fn receive(
     while lsn + (wal.len() as u64) < end {
         match transport.receive().unwrap() {
             Incoming::Nothing => {
-                transport.wait(Duration::from_secs(60), None).unwrap();
+                transport.wait(Duration::from_mins(1), None).unwrap();
             }
             Incoming::Wal { start, data, .. } => {
                 assert_eq!(start, lsn + wal.len() as u64, "no gap, no overlap");
@@ -240,7 +244,7 @@ fn a_stream_is_ended_and_started_again_on_every_major() {
             receive(&mut transport, identity.timeline, start, end);
             transport.send(Outgoing::EndStream).unwrap();
             while transport.receive().unwrap() != Incoming::Closed {
-                transport.wait(Duration::from_secs(60), None).unwrap();
+                transport.wait(Duration::from_mins(1), None).unwrap();
             }
         }
     }
@@ -258,7 +262,7 @@ fn missing_slots_and_removed_wal_are_recognised_on_every_major() {
             transport.send(Outgoing::Start { timeline, lsn }).unwrap();
             loop {
                 match transport.receive() {
-                    Ok(_) => transport.wait(Duration::from_secs(60), None).unwrap(),
+                    Ok(_) => transport.wait(Duration::from_mins(1), None).unwrap(),
                     Err(error) => return error,
                 };
             }

@@ -2,6 +2,10 @@
 //!
 //! One test in a program of its own: it needs an allocator that counts. Only the receiving thread's allocations count; the
 //! scripted server runs in the same process.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails in a test must fail the test"
+)]
 #![allow(unsafe_code)] // A global allocator can only be written with it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -58,7 +62,7 @@ fn receive(transport: &mut PostgresTransport, wal_bytes: u64) -> u64 {
     while received < wal_bytes {
         match transport.receive().unwrap() {
             Incoming::Nothing => {
-                transport.wait(Duration::from_secs(60), None).unwrap();
+                transport.wait(Duration::from_mins(1), None).unwrap();
             }
             Incoming::Wal { start, data, .. } => {
                 received += data.len() as u64;

@@ -1,5 +1,6 @@
 //! One connection: login, commands, the stream of WAL.
 
+use std::fmt::Write;
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
@@ -197,7 +198,7 @@ impl<'s> Session<'s> {
         };
         let mut content = String::new();
         for (id, end) in &timelines[..place] {
-            content.push_str(&format!("{id}\t{end}\tno recovery target specified\n"));
+            let _ = writeln!(content, "{id}\t{end}\tno recovery target specified");
         }
         let name = format!("{}.history", timelines[place].0.file_prefix());
         let row = [Some(name.as_bytes()), Some(content.as_bytes())];
