@@ -74,3 +74,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+impl From<pgmd::config::ConfigError> for CliError {
+    fn from(error: pgmd::config::ConfigError) -> Self {
+        let hint = error.hint();
+        Self::new(Failure::Usage, chain(&error), hint)
+    }
+}

@@ -16,6 +16,7 @@
 pub mod config;
 pub mod log;
 pub mod repository;
+pub mod restore;
 pub mod restore_command;
 pub mod service;
 pub mod shared_state;

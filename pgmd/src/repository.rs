@@ -66,6 +66,49 @@ pub fn details(entry: &BackupEntry) -> BackupDetails {
     }
 }
 
+/// The backups of a server, oldest first; damaged ones are listed, not hidden.
+pub fn backups(
+    repository: &Repository,
+    server: &ServerName,
+) -> Result<Vec<BackupSummary>, Error> {
+    let catalog = repository
+        .catalog(server)
+        .map_err(|error| failure(&error))?;
+    let mut backups: Vec<_> = catalog.backups().iter().map(summary).collect();
+    backups.extend(
+        catalog
+            .damaged()
+            .iter()
+            .map(|damaged| damaged_summary(server, damaged)),
+    );
+    backups.sort_by(|one, other| one.label.cmp(&other.label));
+    Ok(backups)
+}
+
+/// A backup of which only the label is known.
+fn damaged_summary(
+    server: &ServerName,
+    damaged: &pgm_backup::catalog::DamagedEntry,
+) -> BackupSummary {
+    use pgm_proto::{Lsn, ServerVersion, TimelineId};
+    BackupSummary {
+        server: server.clone(),
+        label: damaged.label.to_string(),
+        kind: "full".to_owned(),
+        status: BackupStatus::Damaged,
+        started: String::new(),
+        stopped: String::new(),
+        timeline: TimelineId::FIRST,
+        start_lsn: Lsn::INVALID,
+        end_lsn: Lsn::INVALID,
+        version: ServerVersion::from_number(0),
+        system_id: String::new(),
+        raw_bytes: 0,
+        stored_bytes: 0,
+        compression: String::new(),
+    }
+}
+
 /// The entry that `choice` names.
 pub fn find(
     repository: &Repository,

@@ -5,20 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pgm_backup::restore::{
-    self, BackupChoice, Boundary, Recovery, RestorePlan, RestoreRequest, Target, TargetAction,
+    self, Boundary, Recovery, RestoreError, RestorePlan, RestoreReport, RestoreRequest, Target,
     TimelineChoice,
 };
 use pgm_backup::{Context, Repository};
 use pgm_mgmt::{
-    Error, ErrorCode, PlannedRestore, RestoreOptions, RestoreOutcome, TargetPoint,
+    BackupChoice, Error, ErrorCode, PlannedRestore, RestoreOptions, RestoreOutcome, TargetAction,
+    TargetPoint,
 };
-use pgm_proto::ServerName;
-use pgm_storage::LocalStorage;
 use pgm_wal::Spool;
 use pgm_wal::archive::Archive;
 
-/// The command line's program, which PostgreSQL calls for WAL.
-const PROGRAM: &str = "pgm-cli";
+use crate::repository::{self, chain, failure};
+use crate::restore_command::{program_beside, restore_command};
 
 /// A restore that is planned: its target can be reached.
 #[derive(Debug)]
@@ -39,59 +38,35 @@ impl PreparedRestore {
         options: &RestoreOptions,
     ) -> Result<Self, Error> {
         let request = request(repository, spool, options)?;
-        let storage = LocalStorage::open(repository).map_err(|error| repository_error(&error, error.hint()))?;
-        let repository =
-            Repository::open(Arc::new(storage)).map_err(|error| repository_error(&error, error.hint()))?;
+        let repository = repository::open(repository).map_err(|error| failure(&error))?;
         let archive = Archive::new(Arc::clone(repository.storage()), options.server.clone());
-        let spool = Spool::find(spool).map_err(|error| repository_error(&error, error.hint()))?;
-        let plan = restore::plan(cx, &repository, &archive, spool.as_ref(), &options.server, request)
-            .map_err(|error| refused(&error))?;
-        Ok(Self { repository, archive, spool, plan })
+        let spool = Spool::find(spool).map_err(|error| Error {
+            code: ErrorCode::RestoreFailed,
+            text: chain(&error),
+            hint: error.hint(),
+        })?;
+        let server = &options.server;
+        let plan = restore::plan(cx, &repository, &archive, spool.as_ref(), server, request)
+            .map_err(|error| refusal(&error))?;
+        Ok(Self {
+            repository,
+            archive,
+            spool,
+            plan,
+        })
     }
 
     /// What will be done, for people and programs.
     pub fn planned(&self) -> PlannedRestore {
-        let RestorePlan { entry, request, timeline, reach, wal_segments, tablespaces, .. } = &self.plan;
-        let mut steps = vec![
-            format!("read {} packs of backup {}", entry.size.packs, entry.label),
-            format!("write {} files into {}", entry.size.files, request.directory.display()),
-        ];
-        for (oid, place) in tablespaces {
-            steps.push(format!("put tablespace {oid} into {}", place.display()));
-        }
-        if matches!(request.recovery, Recovery::Command(_)) {
-            steps.push(format!("set recovery to {} on timeline {timeline}", request.target));
-        }
-        PlannedRestore {
-            server: entry.server.clone(),
-            label: entry.label.to_string(),
-            directory: request.directory.display().to_string(),
-            target: request.target.to_string(),
-            timeline: *timeline,
-            start_lsn: entry.start_lsn,
-            reachable_lsn: reach.as_ref().map(|reach| reach.end),
-            packs: u64::from(entry.size.packs),
-            stored_bytes: entry.size.stored_bytes,
-            raw_bytes: entry.size.raw_bytes,
-            wal_segments: *wal_segments,
-            steps,
-        }
+        planned(&self.plan)
     }
 
     /// Carries the plan out.
     pub fn carry_out(&self, cx: &Context) -> Result<RestoreOutcome, Error> {
-        let report = restore::restore(cx, &self.repository, &self.archive, self.spool.as_ref(), &self.plan)
-            .map_err(|error| refused(&error))?;
-        Ok(RestoreOutcome {
-            server: report.server,
-            label: report.label.to_string(),
-            directory: report.directory.display().to_string(),
-            target: self.plan.request.target.to_string(),
-            files: report.files,
-            raw_bytes: report.bytes,
-            elapsed_ms: u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
-            warnings: report.warnings,
-        })
+        let spool = self.spool.as_ref();
+        let report = restore::restore(cx, &self.repository, &self.archive, spool, &self.plan)
+            .map_err(|error| refusal(&error))?;
+        Ok(outcome(&self.plan, report))
     }
 }
 
@@ -100,103 +75,152 @@ fn request(
     spool: &Path,
     options: &RestoreOptions,
 ) -> Result<RestoreRequest, Error> {
-    let backup = match &options.backup {
-        pgm_mgmt::BackupChoice::Newest => BackupChoice::Newest,
-        pgm_mgmt::BackupChoice::Oldest => BackupChoice::Oldest,
-        pgm_mgmt::BackupChoice::Label(label) => BackupChoice::Label(label.parse().map_err(bad_value)?),
-    };
-    let target = match &options.target.point {
-        TargetPoint::Latest => Target::Latest,
-        TargetPoint::Immediate => Target::Immediate,
-        TargetPoint::Time(text) => Target::Time(text.parse().map_err(bad_value)?),
-        TargetPoint::Lsn(lsn) => Target::Lsn(*lsn),
-        TargetPoint::Xid(xid) => Target::Xid(*xid),
-        TargetPoint::Name(name) => Target::Name(name.clone()),
-    };
-    let action = match options.target.action {
-        Some(pgm_mgmt::TargetAction::Pause) => TargetAction::Pause,
-        Some(pgm_mgmt::TargetAction::Shutdown) => TargetAction::Shutdown,
-        Some(pgm_mgmt::TargetAction::Promote) | None => TargetAction::Promote,
-    };
-    let program = options.restore_program.as_ref().map_or_else(default_program, PathBuf::from);
+    let program = options
+        .restore_program
+        .as_ref()
+        .map_or_else(program_beside, PathBuf::from);
+    let command = restore_command(&program, repository, spool, &options.server);
+    let folder = absolute(&options.directory)?;
+    let tablespaces = options.tablespaces.iter();
+    let tablespaces =
+        tablespaces.map(|mapping| Ok((PathBuf::from(&mapping.from), absolute(&mapping.to)?)));
     Ok(RestoreRequest {
-        backup,
-        directory: PathBuf::from(&options.directory),
-        target,
-        boundary: if options.target.exclusive { Boundary::Exclusive } else { Boundary::Inclusive },
-        timeline: options.target.timeline.map_or(TimelineChoice::Newest, TimelineChoice::Exactly),
-        action,
-        tablespaces: options
-            .tablespaces
-            .iter()
-            .map(|mapping| (PathBuf::from(&mapping.from), PathBuf::from(&mapping.to)))
-            .collect(),
-        recovery: Recovery::Command(restore_command(&program, repository, spool, &options.server)),
+        backup: match &options.backup {
+            BackupChoice::Newest => restore::BackupChoice::Newest,
+            BackupChoice::Oldest => restore::BackupChoice::Oldest,
+            BackupChoice::Label(text) => restore::BackupChoice::Label(crate::repository::label(text)?),
+        },
+        directory: folder,
+        target: target(&options.target.point)?,
+        boundary: match options.target.exclusive {
+            true => Boundary::Exclusive,
+            false => Boundary::Inclusive,
+        },
+        timeline: options
+            .target
+            .timeline
+            .map_or(TimelineChoice::Newest, TimelineChoice::Exactly),
+        action: match options.target.action {
+            Some(TargetAction::Pause) => restore::TargetAction::Pause,
+            Some(TargetAction::Promote) => restore::TargetAction::Promote,
+            Some(TargetAction::Shutdown) => restore::TargetAction::Shutdown,
+            None => restore::TargetAction::default(),
+        },
+        tablespaces: tablespaces.collect::<Result<_, Error>>()?,
+        recovery: Recovery::Command(command),
     })
 }
 
-/// The `restore_command` that takes WAL from this repository and this spool, with or without a daemon.
-fn restore_command(program: &Path, repository: &Path, spool: &Path, server: &ServerName) -> String {
-    format!(
-        "{} wal get --repository {} --spool {} {server} \"%f\" \"%p\"",
-        shell_word(program),
-        shell_word(repository),
-        shell_word(spool)
-    )
+fn absolute(text: &str) -> Result<PathBuf, Error> {
+    let path = Path::new(text);
+    if path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    let error = Error::new(
+        ErrorCode::BadValue,
+        format!("`{text}` is not an absolute path"),
+    );
+    Err(error.with_hint("pgmd has another working directory than you: write the whole path"))
 }
 
-/// A path as one word of a shell command in which PostgreSQL replaces `%`.
-fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string().replace('%', "%%");
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-%".contains(&byte));
-    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+fn target(point: &TargetPoint) -> Result<Target, Error> {
+    Ok(match point {
+        TargetPoint::Latest => Target::Latest,
+        TargetPoint::Immediate => Target::Immediate,
+        TargetPoint::Lsn(lsn) => Target::Lsn(*lsn),
+        TargetPoint::Xid(xid) => Target::Xid(*xid),
+        TargetPoint::Name(name) => Target::Name(name.clone()),
+        TargetPoint::Time(text) => Target::Time(moment(text)?),
+    })
 }
 
-/// The command line beside the running program, else wherever the path leads.
-fn default_program() -> PathBuf {
-    let beside = std::env::current_exe().ok().map(|program| program.with_file_name(PROGRAM));
-    beside.filter(|program| program.exists()).unwrap_or_else(|| PathBuf::from(PROGRAM))
+/// A moment as PostgreSQL prints it or RFC 3339 has it; UTC when it names no zone.
+fn moment(text: &str) -> Result<jiff::Timestamp, Error> {
+    let with_zone = text.trim().parse::<jiff::Timestamp>();
+    let without = || text.trim().parse::<jiff::civil::DateTime>();
+    let zoned = with_zone.or_else(|_| {
+        without()
+            .and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC))
+            .map(|time| time.timestamp())
+    });
+    zoned.map_err(|_| {
+        let error = Error::new(
+            ErrorCode::BadValue,
+            format!("`{text}` is not a moment in time"),
+        );
+        error.with_hint("such as 2026-11-22 02:34:56+00 or 2026-11-22T02:34:56.123Z")
+    })
 }
 
-fn bad_value(error: impl std::fmt::Display) -> Error {
-    Error::new(ErrorCode::BadValue, error.to_string())
-}
-
-fn repository_error(error: &dyn std::error::Error, hint: Option<String>) -> Error {
-    Error { code: ErrorCode::Repository, text: with_causes(error), hint }
-}
-
-fn refused(error: &restore::RestoreError) -> Error {
-    use pgm_backup::restore::RestoreError as E;
+fn refusal(error: &RestoreError) -> Error {
     let code = match error {
-        E::NoBackup { .. } => ErrorCode::UnknownBackup,
-        E::Repository(pgm_backup::Error::NoSuchBackup { .. }) => ErrorCode::UnknownBackup,
-        E::Repository(pgm_backup::Error::UnknownServer { .. }) => ErrorCode::UnknownServer,
-        E::Repository(pgm_backup::Error::Cancelled) => ErrorCode::Cancelled,
-        E::Repository(_) | E::Wal(_) => ErrorCode::Repository,
-        E::BeforeBackup { .. }
-        | E::BeyondArchive { .. }
-        | E::MissingWal { .. }
-        | E::BackupWithoutWal { .. }
-        | E::OtherBranch { .. } => ErrorCode::TargetUnreachable,
-        E::Tablespace { .. } | E::Directory { .. } => ErrorCode::BadValue,
+        RestoreError::Repository(error) => return failure(error),
+        RestoreError::NoBackup { .. } => ErrorCode::UnknownBackup,
+        RestoreError::BeforeBackup { .. }
+        | RestoreError::BeyondArchive { .. }
+        | RestoreError::MissingWal { .. }
+        | RestoreError::BackupWithoutWal { .. }
+        | RestoreError::OtherBranch { .. } => ErrorCode::TargetUnreachable,
+        RestoreError::Tablespace { .. } | RestoreError::Directory { .. } => ErrorCode::BadValue,
+        RestoreError::Damaged { .. } => ErrorCode::Repository,
         _ => ErrorCode::RestoreFailed,
     };
-    Error { code, text: with_causes(error), hint: error.hint() }
+    Error {
+        code,
+        text: chain(error),
+        hint: error.hint(),
+    }
 }
 
-/// An error's text with the texts of its causes, as far as they say something new.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
+fn planned(plan: &RestorePlan) -> PlannedRestore {
+    let entry = &plan.entry;
+    let request = &plan.request;
+    let mut steps = vec![
+        format!(
+            "write backup {} into {}",
+            entry.label,
+            request.directory.display()
+        ),
+        format!(
+            "recover with restore_command from {} on timeline {}",
+            plan.start_lsn(),
+            plan.timeline
+        ),
+        format!("stop at {} and {}", request.target, request.action.word()),
+    ];
+    for (oid, folder) in &plan.tablespaces {
+        steps.insert(
+            1,
+            format!("write tablespace {oid} into {}", folder.display()),
+        );
     }
-    text
+    PlannedRestore {
+        server: entry.server.clone(),
+        label: entry.label.to_string(),
+        directory: request.directory.display().to_string(),
+        target: request.target.to_string(),
+        timeline: plan.timeline,
+        start_lsn: plan.start_lsn(),
+        reachable_lsn: plan.reach.as_ref().map(|reach| reach.end),
+        packs: entry.size.packs.into(),
+        stored_bytes: entry.size.stored_bytes,
+        raw_bytes: entry.size.raw_bytes,
+        wal_segments: plan.wal_segments,
+        steps,
+    }
+}
+
+fn outcome(plan: &RestorePlan, report: RestoreReport) -> RestoreOutcome {
+    RestoreOutcome {
+        server: report.server,
+        label: report.label.to_string(),
+        directory: report.directory.display().to_string(),
+        target: plan.request.target.to_string(),
+        files: report.files,
+        raw_bytes: report.bytes,
+        elapsed_ms: u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+        warnings: report.warnings,
+    }
 }
 
 #[cfg(test)]
@@ -204,17 +228,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_restore_command_survives_shell_and_postgresql() {
-        let command = restore_command(
-            Path::new("/opt/pgm/pgm-cli"),
-            Path::new("/srv/it's 100%/repository"),
-            Path::new("/srv/spool/main"),
-            &"main".parse().unwrap(),
-        );
-        assert_eq!(
-            command,
-            "/opt/pgm/pgm-cli wal get --repository '/srv/it'\\''s 100%%/repository' --spool /srv/spool/main main \
-             \"%f\" \"%p\""
-        );
+    fn moments_are_read_as_postgresql_prints_them_and_default_to_utc() {
+        let expected = moment("2026-11-22T02:34:56Z").unwrap();
+        for text in [
+            "2026-11-22 02:34:56",
+            "2026-11-22 02:34:56+00",
+            "2026-11-22 04:34:56+02",
+            "2026-11-22T02:34:56.000Z",
+            " 2026-11-22 02:34:56.000000+00:00 ",
+        ] {
+            assert_eq!(moment(text).unwrap(), expected, "{text}");
+        }
+        assert!(moment("yesterday").unwrap_err().hint.is_some());
+    }
+
+    #[test]
+    fn a_relative_path_is_refused() {
+        assert!(absolute("x").is_err() && absolute("/x").is_ok());
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use pgm_mgmt::{BackupChoice, BackupDetails, Request, Response};
 
 use super::list_backup::status;
-use super::{Cx, daemon};
+use super::{Cx, daemon, offline};
 use crate::arguments::{Format, InfoArguments};
 use crate::error::CliError;
 use crate::output::{bytes, print_json};
@@ -18,7 +18,7 @@ pub(super) fn run(cx: &Cx, arguments: InfoArguments) -> Result<ExitCode, CliErro
             other => return Err(daemon::unexpected(&other)),
         }
     } else {
-        pgmd::catalog::info(&cx.config()?, &arguments.server, &backup)?
+        offline::info(&cx.config()?, &arguments.server, &backup)?
     };
     match cx.format {
         Format::Json => print_json(&details),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pgm_mgmt::{BackupList, BackupStatus, Request, Response, ServerBackups};
 
-use super::{Cx, daemon};
+use super::{Cx, daemon, offline};
 use crate::arguments::{Format, ListBackupArguments};
 use crate::error::CliError;
 use crate::output::{Table, bytes, print_json};
@@ -16,7 +16,7 @@ pub(super) fn run(cx: &Cx, arguments: ListBackupArguments) -> Result<ExitCode, C
             other => return Err(daemon::unexpected(&other)),
         }
     } else {
-        pgmd::catalog::list(&cx.config()?, arguments.server.as_ref())?
+        offline::list(&cx.config()?, arguments.server.as_ref())?
     };
     match cx.format {
         Format::Json => print_json(&list),

@@ -8,6 +8,7 @@ mod info;
 mod init;
 mod list_backup;
 mod man;
+mod offline;
 mod ping;
 mod progress;
 mod restore;

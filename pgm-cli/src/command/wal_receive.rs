@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use pgm_proto::{ConnInfo, Defaults, Lsn, PostgresTransport, SlotPolicy, TransportOptions};
 use pgm_storage::Cancel;
-use pgm_wal::receive::{ReceiveObserver, ReceiveOptions, Receiver};
-use pgm_wal::{DurableLsn, ReceiveError, SegmentName, Spool};
+use pgm_wal::{
+    DurableLsn, ReceiveError, ReceiveObserver, ReceiveOptions, Receiver, SegmentName, Spool,
+};
 use pgmd::config::OsUser;
 use rustix::pipe::PipeFlags;
 use signal_hook::consts::{SIGINT, SIGTERM};

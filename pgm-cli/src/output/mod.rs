@@ -53,11 +53,6 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A moment for people, in UTC, to the second.
-pub(crate) fn moment(timestamp: jiff::Timestamp) -> String {
-    timestamp.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ impl Table {
     /// A table with these column heads.
     pub(crate) fn new<const N: usize>(heads: [&str; N]) -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_preset(NOTHING);
+        table.load_style(NOTHING);
         table.set_header(heads);
         Self(table)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgm_mgmt::{
-    BackupChoice, BackupList, BackupOptions, BackupStatus, BackupSummary, Error, ErrorCode,
+    BackupChoice, BackupList, BackupOptions, Error, ErrorCode,
     JobKind, Pong, Request, Response, RestoreOptions, RunningJobs, ServerBackups, Stopping,
 };
 use pgm_proto::ServerName;
@@ -113,7 +113,7 @@ async fn list(daemon: &Daemon, server: Option<ServerName>) -> Result<Response, E
         for server in servers {
             let gaps = receivers.iter().find(|receiver| receiver.server == server);
             listed.push(ServerBackups {
-                backups: backups(&repository, &server)?,
+                backups: repository::backups(&repository, &server)?,
                 gaps: gaps
                     .map(|receiver| receiver.gaps.clone())
                     .unwrap_or_default(),
@@ -123,49 +123,6 @@ async fn list(daemon: &Daemon, server: Option<ServerName>) -> Result<Response, E
         Ok(Response::Backups(BackupList { servers: listed }))
     })
     .await
-}
-
-/// The backups of a server, oldest first; damaged ones are listed, not hidden.
-pub(super) fn backups(
-    repository: &pgm_backup::Repository,
-    server: &ServerName,
-) -> Result<Vec<BackupSummary>, Error> {
-    let catalog = repository
-        .catalog(server)
-        .map_err(|error| repository::failure(&error))?;
-    let mut backups: Vec<_> = catalog.backups().iter().map(repository::summary).collect();
-    backups.extend(
-        catalog
-            .damaged()
-            .iter()
-            .map(|damaged| damaged_summary(server, damaged)),
-    );
-    backups.sort_by(|one, other| one.label.cmp(&other.label));
-    Ok(backups)
-}
-
-/// A backup of which only the label is known.
-fn damaged_summary(
-    server: &ServerName,
-    damaged: &pgm_backup::catalog::DamagedEntry,
-) -> BackupSummary {
-    use pgm_proto::{Lsn, ServerVersion, TimelineId};
-    BackupSummary {
-        server: server.clone(),
-        label: damaged.label.to_string(),
-        kind: "full".to_owned(),
-        status: BackupStatus::Damaged,
-        started: String::new(),
-        stopped: String::new(),
-        timeline: TimelineId::FIRST,
-        start_lsn: Lsn::INVALID,
-        end_lsn: Lsn::INVALID,
-        version: ServerVersion::from_number(0),
-        system_id: String::new(),
-        raw_bytes: 0,
-        stored_bytes: 0,
-        compression: String::new(),
-    }
 }
 
 async fn details(

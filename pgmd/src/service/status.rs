@@ -8,7 +8,7 @@ use pgm_mgmt::{BackupSummary, DaemonStatus, Error, ServerState, ServerStatus};
 use pgm_proto::{Lsn, ServerName};
 use pgm_storage::{LocalStorage, Storage as _};
 
-use super::answer::{backups, blocking};
+use super::answer::blocking;
 use crate::config::{Config, ServerConfig};
 use crate::repository::{self, second};
 use crate::supervisor::{Daemon, ReceiverView};
@@ -61,7 +61,7 @@ fn ask_repository(config: &Config, servers: Vec<ServerName>) -> Catalogs {
     let opened =
         repository::open(&config.repository.path).map_err(|error| repository::chain(&error));
     let catalog = |server: &ServerName| match &opened {
-        Ok(repository) => backups(repository, server).map_err(|error| error.text),
+        Ok(repository) => repository::backups(repository, server).map_err(|error| error.text),
         Err(error) => Err(error.clone()),
     };
     Catalogs {

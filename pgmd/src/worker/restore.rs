@@ -1,25 +1,14 @@
 //! `pgmd worker job restore SERVER`: plans a restore and, unless only the plan is asked for, carries it out.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pgm_backup::restore::{
-    self, Boundary, Recovery, RestoreError, RestorePlan, RestoreReport, RestoreRequest, Target,
-    TimelineChoice,
-};
-use pgm_mgmt::{
-    BackupChoice, Error, ErrorCode, PlannedRestore, Response, RestoreOptions, RestoreOutcome,
-    TargetAction, TargetPoint,
-};
-use pgm_wal::Spool;
-use pgm_wal::archive::Archive;
+use pgm_mgmt::{Error, ErrorCode, Response};
 
 use super::backup::cancelled;
 use super::job;
 use super::link::Link;
 use super::message::{Description, Task, WorkerEvent};
-use crate::repository::{self, chain, failure};
-use crate::restore_command::{program_beside, restore_command};
+use crate::restore::PreparedRestore;
 use crate::shared_state::SharedState;
 
 /// Restores and reports how it ended.
@@ -41,208 +30,11 @@ fn carry_out(
             "this is no task for a restore",
         ));
     };
-    let repository = repository::open(&description.repository).map_err(|error| failure(&error))?;
-    let archive = Archive::new(Arc::clone(repository.storage()), description.server.clone());
-    let spool = Spool::find(&description.spool).map_err(|error| Error {
-        code: ErrorCode::RestoreFailed,
-        text: chain(&error),
-        hint: error.hint(),
-    })?;
     let context = job::context(link, description, state);
-    let request = request(description, options)?;
-    let server = &description.server;
-    let plan = restore::plan(
-        &context,
-        &repository,
-        &archive,
-        spool.as_ref(),
-        server,
-        request,
-    )
-    .map_err(|error| refusal(&error))?;
+    let (repository, spool) = (&description.repository, &description.spool);
+    let prepared = PreparedRestore::new(&context, repository, spool, options)?;
     if options.plan_only {
-        return Ok(Response::Planned(planned(&plan)));
+        return Ok(Response::Planned(prepared.planned()));
     }
-    let report = restore::restore(&context, &repository, &archive, spool.as_ref(), &plan)
-        .map_err(|error| refusal(&error))?;
-    Ok(Response::Restored(outcome(&plan, report)))
-}
-
-fn request(description: &Description, options: &RestoreOptions) -> Result<RestoreRequest, Error> {
-    let program = options
-        .restore_program
-        .as_ref()
-        .map_or_else(program_beside, PathBuf::from);
-    let command = restore_command(
-        &program,
-        &description.repository,
-        &description.spool,
-        &description.server,
-    );
-    let folder = absolute(&options.directory)?;
-    let tablespaces = options.tablespaces.iter();
-    let tablespaces =
-        tablespaces.map(|mapping| Ok((PathBuf::from(&mapping.from), absolute(&mapping.to)?)));
-    Ok(RestoreRequest {
-        backup: match &options.backup {
-            BackupChoice::Newest => restore::BackupChoice::Newest,
-            BackupChoice::Oldest => restore::BackupChoice::Oldest,
-            BackupChoice::Label(text) => restore::BackupChoice::Label(repository::label(text)?),
-        },
-        directory: folder,
-        target: target(&options.target.point)?,
-        boundary: match options.target.exclusive {
-            true => Boundary::Exclusive,
-            false => Boundary::Inclusive,
-        },
-        timeline: options
-            .target
-            .timeline
-            .map_or(TimelineChoice::Newest, TimelineChoice::Exactly),
-        action: match options.target.action {
-            Some(TargetAction::Pause) => restore::TargetAction::Pause,
-            Some(TargetAction::Promote) => restore::TargetAction::Promote,
-            Some(TargetAction::Shutdown) => restore::TargetAction::Shutdown,
-            None => restore::TargetAction::default(),
-        },
-        tablespaces: tablespaces.collect::<Result<_, Error>>()?,
-        recovery: Recovery::Command(command),
-    })
-}
-
-fn absolute(text: &str) -> Result<PathBuf, Error> {
-    let path = Path::new(text);
-    if path.is_absolute() {
-        return Ok(path.to_owned());
-    }
-    let error = Error::new(
-        ErrorCode::BadValue,
-        format!("`{text}` is not an absolute path"),
-    );
-    Err(error.with_hint("pgmd has another working directory than you: write the whole path"))
-}
-
-fn target(point: &TargetPoint) -> Result<Target, Error> {
-    Ok(match point {
-        TargetPoint::Latest => Target::Latest,
-        TargetPoint::Immediate => Target::Immediate,
-        TargetPoint::Lsn(lsn) => Target::Lsn(*lsn),
-        TargetPoint::Xid(xid) => Target::Xid(*xid),
-        TargetPoint::Name(name) => Target::Name(name.clone()),
-        TargetPoint::Time(text) => Target::Time(moment(text)?),
-    })
-}
-
-/// A moment as PostgreSQL prints it or RFC 3339 has it; UTC when it names no zone.
-fn moment(text: &str) -> Result<jiff::Timestamp, Error> {
-    let with_zone = text.trim().parse::<jiff::Timestamp>();
-    let without = || text.trim().parse::<jiff::civil::DateTime>();
-    let zoned = with_zone.or_else(|_| {
-        without()
-            .and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC))
-            .map(|time| time.timestamp())
-    });
-    zoned.map_err(|_| {
-        let error = Error::new(
-            ErrorCode::BadValue,
-            format!("`{text}` is not a moment in time"),
-        );
-        error.with_hint("such as 2026-11-22 02:34:56+00 or 2026-11-22T02:34:56.123Z")
-    })
-}
-
-fn refusal(error: &RestoreError) -> Error {
-    let code = match error {
-        RestoreError::Repository(error) => return failure(error),
-        RestoreError::NoBackup { .. } => ErrorCode::UnknownBackup,
-        RestoreError::BeforeBackup { .. }
-        | RestoreError::BeyondArchive { .. }
-        | RestoreError::MissingWal { .. }
-        | RestoreError::BackupWithoutWal { .. }
-        | RestoreError::OtherBranch { .. } => ErrorCode::TargetUnreachable,
-        RestoreError::Tablespace { .. } | RestoreError::Directory { .. } => ErrorCode::BadValue,
-        RestoreError::Damaged { .. } => ErrorCode::Repository,
-        _ => ErrorCode::RestoreFailed,
-    };
-    Error {
-        code,
-        text: chain(error),
-        hint: error.hint(),
-    }
-}
-
-fn planned(plan: &RestorePlan) -> PlannedRestore {
-    let entry = &plan.entry;
-    let request = &plan.request;
-    let mut steps = vec![
-        format!(
-            "write backup {} into {}",
-            entry.label,
-            request.directory.display()
-        ),
-        format!(
-            "recover with restore_command from {} on timeline {}",
-            plan.start_lsn(),
-            plan.timeline
-        ),
-        format!("stop at {} and {}", request.target, request.action.word()),
-    ];
-    for (oid, folder) in &plan.tablespaces {
-        steps.insert(
-            1,
-            format!("write tablespace {oid} into {}", folder.display()),
-        );
-    }
-    PlannedRestore {
-        server: entry.server.clone(),
-        label: entry.label.to_string(),
-        directory: request.directory.display().to_string(),
-        target: request.target.to_string(),
-        timeline: plan.timeline,
-        start_lsn: plan.start_lsn(),
-        reachable_lsn: plan.reach.as_ref().map(|reach| reach.end),
-        packs: entry.size.packs.into(),
-        stored_bytes: entry.size.stored_bytes,
-        raw_bytes: entry.size.raw_bytes,
-        wal_segments: plan.wal_segments,
-        steps,
-    }
-}
-
-fn outcome(plan: &RestorePlan, report: RestoreReport) -> RestoreOutcome {
-    RestoreOutcome {
-        server: report.server,
-        label: report.label.to_string(),
-        directory: report.directory.display().to_string(),
-        target: plan.request.target.to_string(),
-        files: report.files,
-        raw_bytes: report.bytes,
-        elapsed_ms: u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
-        warnings: report.warnings,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_read_as_postgresql_prints_them_and_default_to_utc() {
-        let expected = moment("2026-11-22T02:34:56Z").unwrap();
-        for text in [
-            "2026-11-22 02:34:56",
-            "2026-11-22 02:34:56+00",
-            "2026-11-22 04:34:56+02",
-            "2026-11-22T02:34:56.000Z",
-            " 2026-11-22 02:34:56.000000+00:00 ",
-        ] {
-            assert_eq!(moment(text).unwrap(), expected, "{text}");
-        }
-        assert!(moment("yesterday").unwrap_err().hint.is_some());
-    }
-
-    #[test]
-    fn a_relative_path_is_refused() {
-        assert!(absolute("x").is_err() && absolute("/x").is_ok());
-    }
+    prepared.carry_out(&context).map(Response::Restored)
 }

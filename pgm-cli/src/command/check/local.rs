@@ -5,6 +5,7 @@ use std::path::Path;
 use pgm_proto::{Identity, ServerName};
 use pgmd::config::Config;
 
+use super::super::offline;
 use super::finding::Finding;
 use super::rules;
 
@@ -29,7 +30,7 @@ pub(super) fn identity(
 ) -> Option<Finding> {
     const NAME: &str = "repository identity";
     let seen = identity?.system_id;
-    let known = match pgmd::catalog::system_id(config, name) {
+    let known = match offline::system_id(config, name) {
         Ok(known) => known?,
         Err(error) => {
             let fix = error.hint().unwrap_or_else(|| "look at the repository's folder".into());
