@@ -160,6 +160,8 @@ impl<'a> Feeder<'a> {
 
     /// The path within the data directory of a name in an archive.
     fn checked_path(&mut self, tablespace: Option<u32>, name: Vec<u8>) -> Result<FilePath> {
+        // The server writes some names, such as ./pg_wal/archive_status, from here.
+        let name = name.strip_prefix(b"./").map(<[u8]>::to_vec).unwrap_or(name);
         let whole = match tablespace {
             None => name,
             Some(oid) => {
