@@ -7,6 +7,8 @@ use std::io;
 
 use rustls::CertificateError;
 
+use crate::ConnInfoError;
+
 use super::{AuthenticationError, Encryption, Error, Peer, ServerError, TlsError, condition};
 
 pub(super) fn hint(error: &Error) -> Option<String> {
@@ -31,6 +33,9 @@ pub(super) fn hint(error: &Error) -> Option<String> {
                 .to_owned(),
         ),
         Error::Closed | Error::Io(_) => Some("the server's log tells why".to_owned()),
+        Error::ConnInfo(ConnInfoError::Missing { key }) => {
+            Some(format!("add {key}=… to the connection string"))
+        }
         Error::SlotMissing { .. } => condition::hint(error),
         Error::ConnInfo(_) | Error::Protocol(_) | Error::TooOld { .. } | Error::Interrupted => None,
     }
