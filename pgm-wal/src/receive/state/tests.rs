@@ -709,3 +709,22 @@ fn answers_that_nobody_asked_for_are_refused() {
     machine.handle(Event::Connected(&facts(3, "0/1"))).unwrap();
     assert!(machine.expect_history(timeline(2)).is_err());
 }
+
+#[test]
+fn a_stop_does_not_wait_first() {
+    let mut script = Script::new();
+    script.connected(&facts(1, "0/3000000"));
+    script.started();
+    script.machine.handle(Event::Drained(script.now)).unwrap();
+    script.cancelled();
+    script.expect(
+        "
+        connected
+          begin 1 0/3000000
+          start 1 0/3000000
+        started
+        cancelled
+          status 0/3000000 0/0
+          end stream",
+    );
+}
