@@ -56,7 +56,7 @@ pub enum Error {
     #[error("could not authenticate as `{user}` at {peer}: {source}")]
     Authentication {
         /// The server.
-        peer: Peer,
+        peer: Box<Peer>,
         /// The role.
         user: String,
         /// What went wrong.
@@ -67,7 +67,7 @@ pub enum Error {
     #[error("{peer} refused user `{user}`: {source}")]
     Refused {
         /// The server.
-        peer: Peer,
+        peer: Box<Peer>,
         /// The role.
         user: String,
         /// The database, `replication` for a replication session.

@@ -296,7 +296,7 @@ impl Attempt<'_> {
     }
 
     fn error(&self, failure: Failure, encryption: Encryption) -> Error {
-        let (peer, user) = (self.peer.clone(), self.user.to_owned());
+        let (peer, user) = (Box::new(self.peer.clone()), self.user.to_owned());
         match failure {
             Failure::Refused(source) => Error::Refused {
                 peer,

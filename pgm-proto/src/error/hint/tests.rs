@@ -2,11 +2,11 @@ use super::*;
 
 fn refusal(sqlstate: &str, message: &str, database: &str, encryption: Encryption) -> Error {
     Error::Refused {
-        peer: Peer::Tcp {
+        peer: Box::new(Peer::Tcp {
             host: "db1".to_owned(),
             address: None,
             port: 5432,
-        },
+        }),
         user: "Pgm".to_owned(),
         database: database.to_owned(),
         encryption,
@@ -120,4 +120,9 @@ fn several_hosts_are_listed_with_what_each_said() {
         "no host accepted the connection: could not connect to `a` port 1: connection refused; could not resolve \
          host `b`: entity not found"
     );
+}
+
+#[test]
+fn errors_are_small_enough_to_be_part_of_others() {
+    assert!(size_of::<Error>() <= 80, "{}", size_of::<Error>());
 }
