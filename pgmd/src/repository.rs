@@ -67,10 +67,7 @@ pub fn details(entry: &BackupEntry) -> BackupDetails {
 }
 
 /// The backups of a server, oldest first; damaged ones are listed, not hidden.
-pub fn backups(
-    repository: &Repository,
-    server: &ServerName,
-) -> Result<Vec<BackupSummary>, Error> {
+pub fn backups(repository: &Repository, server: &ServerName) -> Result<Vec<BackupSummary>, Error> {
     let catalog = repository
         .catalog(server)
         .map_err(|error| failure(&error))?;

@@ -88,7 +88,9 @@ fn request(
         backup: match &options.backup {
             BackupChoice::Newest => restore::BackupChoice::Newest,
             BackupChoice::Oldest => restore::BackupChoice::Oldest,
-            BackupChoice::Label(text) => restore::BackupChoice::Label(crate::repository::label(text)?),
+            BackupChoice::Label(text) => {
+                restore::BackupChoice::Label(crate::repository::label(text)?)
+            }
         },
         directory: folder,
         target: target(&options.target.point)?,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use pgm_mgmt::{
-    BackupChoice, BackupList, BackupOptions, Error, ErrorCode,
-    JobKind, Pong, Request, Response, RestoreOptions, RunningJobs, ServerBackups, Stopping,
+    BackupChoice, BackupList, BackupOptions, Error, ErrorCode, JobKind, Pong, Request, Response,
+    RestoreOptions, RunningJobs, ServerBackups, Stopping,
 };
 use pgm_proto::ServerName;
 use tracing::info;

@@ -152,6 +152,33 @@ fn fill(status: &mut ServerStatus, receiver: ReceiverView) {
         status.last_error_at = Some(second(problem.at));
     }
     status.gaps = receiver.gaps;
+    if status.last_error.is_none() {
+        tell_gap(status);
+    }
+}
+
+/// A hole that no backup lies behind is something to act upon.
+fn tell_gap(status: &mut ServerStatus) {
+    let newest = status
+        .newest_backup
+        .as_ref()
+        .map(|backup| (backup.timeline, backup.start_lsn));
+    let open = status
+        .gaps
+        .iter()
+        .rfind(|gap| newest.is_none_or(|newest| newest < (gap.timeline, gap.to)));
+    if let Some(gap) = open {
+        let text = format!(
+            "wal is missing from {} to {} on timeline {}",
+            gap.from, gap.to, gap.timeline
+        );
+        status.last_error = Some(text);
+        let hint = format!(
+            "take a new full backup, pgm-cli backup {}: no restore can cross the hole",
+            status.server
+        );
+        status.hint = Some(hint);
+    }
 }
 
 fn lag(durable: Option<Lsn>, server: Option<Lsn>) -> Option<u64> {

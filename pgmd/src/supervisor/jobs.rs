@@ -309,6 +309,9 @@ impl Daemon {
             let outcome = work(&daemon, id, &description, cancelled, &message).await;
             match &outcome {
                 Ok(_) => info!("job {id}: {kind} of {} is done", description.server),
+                Err(error) if error.code == ErrorCode::Cancelled => {
+                    info!("job {id}: {kind} of {} was cancelled", description.server);
+                }
                 Err(error) => warn!("job {id}: {kind} of {} failed: {error}", description.server),
             }
             daemon.jobs.remove(id);

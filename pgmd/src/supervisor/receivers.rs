@@ -45,7 +45,6 @@ struct Notes {
     problem: Option<Problem>,
     gaps: Vec<Gap>,
     archive_problem: Option<Problem>,
-    gap_note: Option<Problem>,
 }
 
 /// Something that went wrong and has not passed yet.
@@ -106,7 +105,7 @@ impl Receiver {
         ReceiverView {
             server: self.server.clone(),
             state,
-            problem: notes.problem.or(notes.archive_problem).or(notes.gap_note),
+            problem: notes.problem.or(notes.archive_problem),
             gaps: notes.gaps,
             slot: Arc::clone(&self.lease),
         }
@@ -300,17 +299,13 @@ impl Supervision {
                 };
                 lock(&self.notes).archive_problem = Some(problem);
             }
-            WorkerEvent::Gaps(gaps) => {
-                let mut notes = lock(&self.notes);
-                notes.gap_note = gaps.last().map(|gap| Problem {
-                    text: format!(
-                        "wal is missing from {} to {} on timeline {}",
-                        gap.from, gap.to, gap.timeline
-                    ),
-                    hint: Some("take a new full backup: no restore can cross the hole".to_owned()),
-                    at: Timestamp::now(),
-                });
-                notes.gaps = gaps;
+            WorkerEvent::Gaps(gaps) => lock(&self.notes).gaps = gaps,
+            WorkerEvent::NewGap(gap) => {
+                let gaps = &mut lock(&self.notes).gaps;
+                // A round that has begun since may have found it by itself.
+                if !gaps.contains(&gap) {
+                    gaps.push(gap);
+                }
             }
             // Receive workers have no phases and no end.
             WorkerEvent::Phase(_)

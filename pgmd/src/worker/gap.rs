@@ -28,7 +28,7 @@ pub(super) fn tell(link: &Link, before: TimelineId, from: Lsn, timeline: Timelin
         "wal is missing from {from} (timeline {before}) to {to} (timeline {timeline}): the server had removed it; \
          HINT: take a new full backup, no restore can cross the hole"
     );
-    link.tell(WorkerEvent::Gaps(vec![Gap { timeline, from, to }]));
+    link.tell(WorkerEvent::NewGap(Gap { timeline, from, to }));
 }
 
 /// Empties the spool of what is archived, so that receiving can begin behind the hole. `None` when something in it is not

@@ -145,6 +145,8 @@ pub enum WorkerEvent {
     },
     /// These are the holes in the archive now.
     Gaps(Vec<Gap>),
+    /// There is one hole more.
+    NewGap(Gap),
     /// The job is in this phase now.
     Phase(String),
     /// Something a person should read.
