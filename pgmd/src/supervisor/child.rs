@@ -36,7 +36,9 @@ pub(super) enum Heard {
 impl Child {
     /// Starts a worker and tells it what to do.
     pub(super) async fn start(description: &Description, shared_fd: i32) -> io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
+        // This very program, also after an upgrade has put another file in its place.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("pgmd");
         command.arg("worker").args(description.task.words());
         command.arg(description.server.as_str());
         command.env(FD_VARIABLE, shared_fd.to_string());

@@ -53,6 +53,12 @@ impl Daemon {
         Ok((daemon, stop_asked))
     }
 
+    /// A daemon that starts nothing, for the tests of what asks it.
+    #[cfg(test)]
+    pub(crate) fn idle(config: Config, log: LevelHandle) -> Result<Self, StartError> {
+        Self::new(config, log).map(|(daemon, _)| daemon)
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&lock(&self.config))
