@@ -16,7 +16,7 @@ const NAMES: [&[u8]; 6] = [
     b"not\xffutf-8",
     b"quote\"back\\slash",
     b"new\nline",
-    b"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456",
+    b"01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234",
 ];
 
 fn strange_server(major: Major) -> Cluster {
@@ -92,6 +92,10 @@ fn agrees_with_its_manifest(data: &Path) {
     let files = manifest["Files"].as_array().unwrap();
     assert!(files.len() > 900, "{}", files.len());
     for file in files {
+        // Recovery settings are added to this one, which pg_verifybackup leaves out, too.
+        if file["Path"] == "postgresql.auto.conf" {
+            continue;
+        }
         let path = match file["Path"].as_str() {
             Some(path) => PathBuf::from(path),
             None => PathBuf::from(OsStr::from_bytes(&unhex(
@@ -212,10 +216,9 @@ fn a_relation_over_one_gibibyte_is_restored() {
     });
     restored.start();
     restored.wait_writable();
-    assert_eq!(
-        restored.value("select pg_relation_size('big')"),
-        ((1_u64 << 30) + (1 << 20)).to_string()
-    );
+    let size = "select pg_relation_size('big')";
+    assert_eq!(restored.value(size), cluster.value(size));
+    assert!(restored.value(size).parse::<u64>().unwrap() > 1 << 30);
     let sum = "select count(*), sum(hashtext(md5)) from big";
     assert_eq!(restored.sql(sum), cluster.sql(sum));
 }
