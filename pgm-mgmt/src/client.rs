@@ -28,7 +28,7 @@ impl Default for Deadlines {
     fn default() -> Self {
         Self {
             send: Duration::from_secs(10),
-            silence: Duration::from_secs(60),
+            silence: Duration::from_mins(1),
         }
     }
 }

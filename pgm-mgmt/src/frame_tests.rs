@@ -31,7 +31,10 @@ fn restore(path: String, name: String) -> Request {
             timeline: "3".parse().ok(),
             action: Some(TargetAction::Promote),
         },
-        tablespaces: vec![TablespaceMapping { from: path.clone(), to: path }],
+        tablespaces: vec![TablespaceMapping {
+            from: path.clone(),
+            to: path,
+        }],
         plan_only: false,
         restore_program: None,
     })
@@ -81,22 +84,33 @@ fn a_length_over_the_bound_is_refused_before_anything_is_allocated() {
 #[test]
 fn a_message_over_the_bound_is_never_sent() {
     let request = restore("x".repeat(REQUEST_BYTES_MAX as usize), String::new());
-    assert!(matches!(Frame::new(MessageId::Request, &request), Err(FrameError::TooLong { .. })));
+    assert!(matches!(
+        Frame::new(MessageId::Request, &request),
+        Err(FrameError::TooLong { .. })
+    ));
 }
 
 #[test]
 fn half_a_frame_is_told_from_a_closed_connection() {
-    let bytes = Frame::new(MessageId::Request, &Request::Shutdown).unwrap().to_bytes();
+    let bytes = Frame::new(MessageId::Request, &Request::Shutdown)
+        .unwrap()
+        .to_bytes();
     assert!(matches!(read(&[]), Err(FrameError::Closed)));
     for end in 1..bytes.len() {
-        assert!(matches!(read(&bytes[..end]), Err(FrameError::Truncated)), "{end}");
+        assert!(
+            matches!(read(&bytes[..end]), Err(FrameError::Truncated)),
+            "{end}"
+        );
     }
 }
 
 #[test]
 fn a_payload_nested_beyond_reason_is_an_error_and_not_a_stack_overflow() {
     for nest in ["Some(", "(", "[", "Status(server:"] {
-        let frame = Frame { id: MessageId::Request, payload: nest.repeat(100_000).into_bytes() };
+        let frame = Frame {
+            id: MessageId::Request,
+            payload: nest.repeat(100_000).into_bytes(),
+        };
         assert!(frame.message::<Request>().is_err());
     }
 }
@@ -104,14 +118,27 @@ fn a_payload_nested_beyond_reason_is_an_error_and_not_a_stack_overflow() {
 #[test]
 fn a_field_that_a_newer_peer_adds_is_skipped() {
     let payload = br#"Status(server:None,colour:"red")"#.to_vec();
-    let frame = Frame { id: MessageId::Request, payload };
-    assert_eq!(frame.message::<Request>().unwrap(), Request::Status { server: None });
+    let frame = Frame {
+        id: MessageId::Request,
+        payload,
+    };
+    assert_eq!(
+        frame.message::<Request>().unwrap(),
+        Request::Status { server: None }
+    );
 }
 
 #[test]
 fn code_names_are_those_on_the_wire() {
-    for code in [ErrorCode::UnknownServer, ErrorCode::TooBusy, ErrorCode::WorkerDied] {
-        assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{}\"", code.name()));
+    for code in [
+        ErrorCode::UnknownServer,
+        ErrorCode::TooBusy,
+        ErrorCode::WorkerDied,
+    ] {
+        assert_eq!(
+            serde_json::to_string(&code).unwrap(),
+            format!("\"{}\"", code.name())
+        );
     }
 }
 

@@ -135,8 +135,7 @@ pub fn label(text: &str) -> Result<BackupLabel, Error> {
 pub fn failure(error: &pgm_backup::Error) -> Error {
     use pgm_backup::Error as Cause;
     let code = match error {
-        Cause::Cancelled => ErrorCode::Cancelled,
-        Cause::Server(pgm_proto::Error::Interrupted) => ErrorCode::Cancelled,
+        Cause::Cancelled | Cause::Server(pgm_proto::Error::Interrupted) => ErrorCode::Cancelled,
         Cause::Server(_) => ErrorCode::ServerUnreachable,
         Cause::UnknownServer { .. } => ErrorCode::UnknownServer,
         Cause::NoSuchBackup { .. } => ErrorCode::UnknownBackup,

@@ -94,9 +94,10 @@ fn request(
         },
         directory: folder,
         target: target(&options.target.point)?,
-        boundary: match options.target.exclusive {
-            true => Boundary::Exclusive,
-            false => Boundary::Inclusive,
+        boundary: if options.target.exclusive {
+            Boundary::Exclusive
+        } else {
+            Boundary::Inclusive
         },
         timeline: options
             .target

@@ -39,9 +39,10 @@ pub fn program_beside() -> PathBuf {
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy().replace('%', "%%");
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
-    match !text.is_empty() && text.bytes().all(plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', r"'\''")),
+    if !text.is_empty() && text.bytes().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 

@@ -15,6 +15,7 @@
 //! it there. This is the one module of pgmd with unsafe code.
 
 #![allow(unsafe_code)] // maps memory that other processes write, through atomics only
+#![allow(clippy::cast_ptr_alignment)] // a mapping is page aligned, and places are 256 bytes apart
 
 use std::fs::File;
 use std::io;
@@ -325,7 +326,8 @@ impl SharedState {
         rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
         let seals = rustix::fs::fcntl_get_seals(&fd)?;
         let size = rustix::fs::fstat(&fd)?.st_size;
-        let sealed = seals.contains(SealFlags::SHRINK) && size == SEGMENT_BYTES as i64;
+        let sealed =
+            seals.contains(SealFlags::SHRINK) && usize::try_from(size) == Ok(SEGMENT_BYTES);
         if !sealed {
             return Err(io::Error::other(
                 "the inherited descriptor is not pgmd's shared state",
@@ -336,12 +338,12 @@ impl SharedState {
         let known = header.magic.load(Ordering::Acquire) == MAGIC
             && header.layout.load(Ordering::Relaxed) == LAYOUT
             && header.slots.load(Ordering::Relaxed) == SLOTS as u64;
-        match known {
-            true => Ok(state),
-            false => Err(io::Error::other(
+        if !known {
+            return Err(io::Error::other(
                 "the shared state belongs to another version of pgmd",
-            )),
+            ));
         }
+        Ok(state)
     }
 
     /// The slot with this number, `None` past the last.

@@ -241,9 +241,10 @@ fn compression<'a>(source: Source<'a>, piece: Piece<'a>) -> Result<Compression, 
     text.parse().map_err(|error| {
         let codec = text.split(':').next().unwrap_or("");
         let known = ["zstd", "lz4", "gzip", "none"];
-        let hint = match known.contains(&codec) {
-            true => "a level follows a colon: zstd:3, gzip:6".to_owned(),
-            false => nearest_hint(codec, &known),
+        let hint = if known.contains(&codec) {
+            "a level follows a colon: zstd:3, gzip:6".to_owned()
+        } else {
+            nearest_hint(codec, &known)
         };
         source.error(piece, format!("`compression`: {error}"), Some(hint))
     })

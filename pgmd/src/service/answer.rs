@@ -17,7 +17,7 @@ use crate::worker::{Connection, Task};
 /// How a request is answered.
 pub(super) enum Answer {
     /// At once.
-    Now(Response),
+    Now(Box<Response>),
     /// When a job is done.
     Job(JobTicket),
 }
@@ -53,7 +53,7 @@ pub(super) async fn answer(daemon: &Arc<Daemon>, request: Request) -> Result<Ans
             pid: std::process::id(),
         }),
     };
-    Ok(Answer::Now(response))
+    Ok(Answer::Now(Box::new(response)))
 }
 
 fn pong(daemon: &Daemon) -> Pong {

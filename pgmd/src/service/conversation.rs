@@ -57,7 +57,7 @@ pub(super) async fn converse(stream: UnixStream, daemon: &Arc<Daemon>) {
         patience = IDLE;
         let outcome = match request {
             Ok(request) => match answer(daemon, request).await {
-                Ok(Answer::Now(response)) => Ok(response),
+                Ok(Answer::Now(response)) => Ok(*response),
                 Ok(Answer::Job(ticket)) => {
                     match follow(daemon, ticket, &mut reader, &mut writer).await {
                         Ok(outcome) => outcome,

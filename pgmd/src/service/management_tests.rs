@@ -28,7 +28,9 @@ impl Served {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             runtime.unwrap().block_on(async {
                 let listener = Listener::bind(&config.socket()).unwrap();
                 let daemon = Arc::new(Daemon::idle(config, log).unwrap());
@@ -40,7 +42,11 @@ impl Served {
             });
         });
         is_ready.recv().unwrap();
-        Self { folder, stop: Some(stop), thread: Some(thread) }
+        Self {
+            folder,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     fn socket(&self) -> PathBuf {
@@ -53,7 +59,9 @@ impl Served {
 
     fn raw(&self) -> Blocking {
         let stream = Blocking::connect(self.socket()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
         stream
     }
 
@@ -81,13 +89,17 @@ impl Drop for Served {
 fn requests_are_answered_one_after_the_other() {
     let served = Served::start();
     let mut client = served.client();
-    let Response::Pong(pong) = client.call(&Request::Ping).unwrap() else { panic!() };
+    let Response::Pong(pong) = client.call(&Request::Ping).unwrap() else {
+        panic!()
+    };
     assert_eq!(pong.pid, std::process::id());
     let Response::Status(status) = client.call(&Request::Status { server: None }).unwrap() else {
         panic!()
     };
     assert!(status.servers.is_empty() && status.jobs.is_empty());
-    let Response::Jobs(jobs) = client.call(&Request::Progress).unwrap() else { panic!() };
+    let Response::Jobs(jobs) = client.call(&Request::Progress).unwrap() else {
+        panic!()
+    };
     assert!(jobs.jobs.is_empty());
 }
 
@@ -95,8 +107,12 @@ fn requests_are_answered_one_after_the_other() {
 fn an_unknown_server_is_an_error_and_the_conversation_goes_on() {
     let served = Served::start();
     let mut client = served.client();
-    let request = Request::Status { server: "nobody".parse().ok() };
-    let Err(ClientError::Refused(error)) = client.call(&request) else { panic!() };
+    let request = Request::Status {
+        server: "nobody".parse().ok(),
+    };
+    let Err(ClientError::Refused(error)) = client.call(&request) else {
+        panic!()
+    };
     assert_eq!(error.code, ErrorCode::UnknownServer);
     assert!(matches!(client.call(&Request::Ping), Ok(Response::Pong(_))));
 }
@@ -106,14 +122,23 @@ fn a_payload_that_is_no_request_is_an_error_and_the_conversation_goes_on() {
     let served = Served::start();
     let mut stream = served.raw();
     for payload in [&b"Nonsense"[..], b"\xff\xfe", b"", b"Status("] {
-        let frame = Frame { id: MessageId::Request, payload: payload.to_vec() };
+        let frame = Frame {
+            id: MessageId::Request,
+            payload: payload.to_vec(),
+        };
         frame.write_to(&mut stream).unwrap();
         let answer = Frame::read_from(&mut stream).unwrap();
         let error: Error = answer.message().unwrap();
         assert_eq!(error.code, ErrorCode::BadRequest);
     }
-    Frame::new(MessageId::Request, &Request::Ping).unwrap().write_to(&mut stream).unwrap();
-    assert_eq!(Frame::read_from(&mut stream).unwrap().id, MessageId::Response);
+    Frame::new(MessageId::Request, &Request::Ping)
+        .unwrap()
+        .write_to(&mut stream)
+        .unwrap();
+    assert_eq!(
+        Frame::read_from(&mut stream).unwrap().id,
+        MessageId::Response
+    );
 }
 
 #[test]
@@ -138,12 +163,17 @@ fn clients_that_say_half_a_message_disturb_nobody() {
         .map(|length| {
             let mut stream = served.raw();
             let message = b"\x80\0\0\0\x04Pin";
-            stream.write_all(&message[..length % message.len()]).unwrap();
+            stream
+                .write_all(&message[..length % message.len()])
+                .unwrap();
             stream
         })
         .collect();
     let begun = Instant::now();
-    assert!(matches!(served.client().call(&Request::Ping), Ok(Response::Pong(_))));
+    assert!(matches!(
+        served.client().call(&Request::Ping),
+        Ok(Response::Pong(_))
+    ));
     assert!(begun.elapsed() < Duration::from_secs(5));
     drop(half);
 }
@@ -174,7 +204,10 @@ fn one_client_too_many_is_told_so_and_a_place_comes_free_again() {
 fn the_socket_is_the_owners_and_goes_with_the_listener() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(".s.pgmd");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let _guard = runtime.enter();
     let listener = Listener::bind(&path).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
@@ -190,7 +223,10 @@ fn the_socket_is_the_owners_and_goes_with_the_listener() {
 
 #[test]
 fn a_path_that_is_too_long_for_a_socket_says_what_to_do() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let _guard = runtime.enter();
     let folder = tempfile::tempdir().unwrap();
     let error = Listener::bind(&folder.path().join("x".repeat(120))).unwrap_err();

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::*;
 
 /// Plays a script of `milliseconds event` lines and prints what the worker's life makes of it.
@@ -20,7 +22,7 @@ fn play(script: &str) -> String {
         };
         let action = life.handle(Duration::from_millis(at.parse().unwrap()), event);
         let action = action.map_or(String::new(), |action| format!(" -> {action:?}"));
-        log += &format!("{line}: {:?}{action}\n", life.state());
+        let _ = writeln!(log, "{line}: {:?}{action}", life.state());
     }
     log
 }

@@ -65,9 +65,10 @@ fn take(
     client.set_interrupt(move || stop.is_cancelled());
     let request = BackupRequest {
         compression: description.compression,
-        checkpoint: match options.spread_checkpoint {
-            true => Checkpoint::Spread,
-            false => Checkpoint::Fast,
+        checkpoint: if options.spread_checkpoint {
+            Checkpoint::Spread
+        } else {
+            Checkpoint::Fast
         },
         max_rate_kib: options.max_rate_kib,
         ..BackupRequest::default()
@@ -97,11 +98,12 @@ fn take(
 
 /// Whatever broke because the job was told to end is a cancelled job.
 pub(super) fn cancelled(link: &Link, error: Error) -> Error {
-    match link.stop().is_cancelled() {
-        true => Error::new(
+    if link.stop().is_cancelled() {
+        Error::new(
             ErrorCode::Cancelled,
             "the job was cancelled; it left nothing behind",
-        ),
-        false => error,
+        )
+    } else {
+        error
     }
 }

@@ -144,17 +144,13 @@ pub(super) fn renew_slot(link: &Link, description: &Description) {
         Ok(true)
     })();
     match renewed {
-        Ok(true) => info!("the replication slot {slot} was lost and is made anew"),
-        Ok(false) | Err(_) => {
-            if let Err(error) = renewed {
-                error!("the replication slot {slot} cannot be looked at: {error}");
-            }
-            let text = format!("the server does not stream from the replication slot {slot}");
-            link.tell(WorkerEvent::Problem {
-                text,
-                hint: Some(by_hand()),
-            });
-            link.pause(std::time::Duration::from_secs(5));
-        }
+        Ok(true) => return info!("the replication slot {slot} was lost and is made anew"),
+        Ok(false) => {}
+        Err(error) => error!("the replication slot {slot} cannot be looked at: {error}"),
     }
+    link.tell(WorkerEvent::Problem {
+        text: format!("the server does not stream from the replication slot {slot}"),
+        hint: Some(by_hand()),
+    });
+    link.pause(std::time::Duration::from_secs(5));
 }
