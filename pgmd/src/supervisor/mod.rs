@@ -1,7 +1,7 @@
 //! The supervisor: starts the workers, keeps them alive, and ends them in order. The only place that starts processes.
 //!
-//! [`run`] is its life from top to bottom. Each receive worker is looked after by a task of its own ([`receivers`]), so
-//! that one server's trouble never delays another's; each backup or restore is a task too ([`jobs`]). What the tasks
+//! [`run`] is its life from top to bottom. Each receive worker is looked after by a task of its own (`receivers`), so
+//! that one server's trouble never delays another's; each backup or restore is a task too (`jobs`). What the tasks
 //! share is the [`Daemon`].
 
 pub mod state;
