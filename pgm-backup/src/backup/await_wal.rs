@@ -44,7 +44,9 @@ pub struct NoArchive;
 
 impl WalCoverage for NoArchive {
     fn covered(&self, _: TimelineId, start: Lsn, _: Lsn) -> Result<Coverage> {
-        Ok(Coverage::Missing { what: format!("the WAL from {start}, because there is no archive") })
+        Ok(Coverage::Missing {
+            what: format!("the WAL from {start}, because there is no archive"),
+        })
     }
 }
 

@@ -55,7 +55,13 @@ pub(super) struct Placed {
 
 impl Collector {
     pub(super) fn new(manifest: ManifestWriter) -> Self {
-        Self { inner: Mutex::new(Inner { manifest, files: HashMap::new(), next_file: 0 }) }
+        Self {
+            inner: Mutex::new(Inner {
+                manifest,
+                files: HashMap::new(),
+                next_file: 0,
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -63,7 +69,9 @@ impl Collector {
     }
 
     pub(super) fn directory(&self, directory: DirectoryEntry) -> Result<()> {
-        self.lock().manifest.entry(&ManifestEntry::Directory(directory))
+        self.lock()
+            .manifest
+            .entry(&ManifestEntry::Directory(directory))
     }
 
     pub(super) fn tablespace(&self, link: TablespaceLink) -> Result<()> {
@@ -78,7 +86,14 @@ impl Collector {
         if header.size == 0 {
             inner.manifest.entry(&header.into_entry(&mut []))?;
         } else {
-            inner.files.insert(number, OpenFile { header, placed_bytes: 0, placed: Vec::new() });
+            inner.files.insert(
+                number,
+                OpenFile {
+                    header,
+                    placed_bytes: 0,
+                    placed: Vec::new(),
+                },
+            );
         }
         Ok(number)
     }
@@ -86,8 +101,16 @@ impl Collector {
     /// Takes the places of the pieces of one frame.
     pub(super) fn placed(&self, placed: &[Placed]) -> Result<()> {
         let mut inner = self.lock();
-        for Placed { piece, crc32c, pack, frame_offset } in placed {
-            let Some(file) = inner.files.get_mut(&piece.file) else { continue };
+        for Placed {
+            piece,
+            crc32c,
+            pack,
+            frame_offset,
+        } in placed
+        {
+            let Some(file) = inner.files.get_mut(&piece.file) else {
+                continue;
+            };
             let extent = Extent {
                 file_offset: piece.file_offset,
                 pack: *pack,
@@ -101,7 +124,9 @@ impl Collector {
                 continue;
             }
             if let Some(mut file) = inner.files.remove(&piece.file) {
-                inner.manifest.entry(&file.header.into_entry(&mut file.placed))?;
+                inner
+                    .manifest
+                    .entry(&file.header.into_entry(&mut file.placed))?;
             }
         }
         Ok(())
@@ -109,7 +134,10 @@ impl Collector {
 
     /// Writes the end of the manifest.
     pub(super) fn finish(self, packs: &[PackRecord]) -> Result<(ObjectChecksum, ManifestTotals)> {
-        let inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let inner = self
+            .inner
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = inner.files.values().next() {
             let reason = format!("file {} was not sent to its end", file.header.path);
             return Err(Error::BadStream { reason });

@@ -62,17 +62,30 @@ pub(super) fn copy(
     };
     let manifest = ManifestWriter::new(staging.create_manifest()?, &header, options.compression)?;
     let collector = Collector::new(manifest);
-    let mut server_manifest = ServerManifest { staging, compression: options.compression, open: None };
-    let ((end, label_file), packs) =
-        pipeline::run(cx, staging, options, &collector, |exchange| {
-            let Announced { tablespaces, total_bytes } = announced;
-            let mut feeder = Feeder::new(cx, exchange, &collector, tablespaces, *total_bytes);
-            let end = read_events(cx, source, &mut feeder, &mut server_manifest)?;
-            Ok((end, feeder.finish()?))
-        })?;
+    let mut server_manifest = ServerManifest {
+        staging,
+        compression: options.compression,
+        open: None,
+    };
+    let ((end, label_file), packs) = pipeline::run(cx, staging, options, &collector, |exchange| {
+        let Announced {
+            tablespaces,
+            total_bytes,
+        } = announced;
+        let mut feeder = Feeder::new(cx, exchange, &collector, tablespaces, *total_bytes);
+        let end = read_events(cx, source, &mut feeder, &mut server_manifest)?;
+        Ok((end, feeder.finish()?))
+    })?;
     let (manifest, totals) = collector.finish(&packs)?;
     let server_manifest = server_manifest.finish()?;
-    Ok(Copied { end, label_file, packs, totals, manifest, server_manifest })
+    Ok(Copied {
+        end,
+        label_file,
+        packs,
+        totals,
+        manifest,
+        server_manifest,
+    })
 }
 
 fn read_events(
@@ -112,17 +125,25 @@ struct OpenManifest {
 impl ServerManifest<'_> {
     fn begin(&mut self) -> Result<()> {
         if self.open.is_some() {
-            return Err(Error::BadStream { reason: "two manifests".into() });
+            return Err(Error::BadStream {
+                reason: "two manifests".into(),
+            });
         }
         let (object, checksum) = Checksummed::around(self.staging.create_server_manifest()?);
         let pack = PackWriter::new(object, self.compression)?;
-        self.open = Some(OpenManifest { pack, checksum, raw: Vec::with_capacity(FRAME_RAW_MAX) });
+        self.open = Some(OpenManifest {
+            pack,
+            checksum,
+            raw: Vec::with_capacity(FRAME_RAW_MAX),
+        });
         Ok(())
     }
 
     fn data(&mut self, mut bytes: &[u8]) -> Result<()> {
         let Some(open) = &mut self.open else {
-            return Err(Error::BadStream { reason: "manifest data without a manifest".into() });
+            return Err(Error::BadStream {
+                reason: "manifest data without a manifest".into(),
+            });
         };
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(FRAME_RAW_MAX - open.raw.len()));
@@ -137,7 +158,9 @@ impl ServerManifest<'_> {
     }
 
     fn finish(self) -> Result<Option<ObjectChecksum>> {
-        let Some(mut open) = self.open else { return Ok(None) };
+        let Some(mut open) = self.open else {
+            return Ok(None);
+        };
         if !open.raw.is_empty() {
             open.pack.append(&open.raw)?;
         }

@@ -74,7 +74,10 @@ impl<'a> Feeder<'a> {
             exchange,
             collector,
             tablespaces,
-            progress: CopyProgress { done_bytes: 0, total_bytes },
+            progress: CopyProgress {
+                done_bytes: 0,
+                total_bytes,
+            },
             archive: None,
             main_seen: false,
             frame: None,
@@ -91,13 +94,18 @@ impl<'a> Feeder<'a> {
         self.end_archive()?;
         match tablespace {
             Some(oid) if !self.tablespaces.contains(&oid) => {
-                return Err(bad(format!("an archive of tablespace {oid}, which was not announced")));
+                return Err(bad(format!(
+                    "an archive of tablespace {oid}, which was not announced"
+                )));
             }
             None if self.main_seen => return Err(bad("two archives of the data directory")),
             None => self.main_seen = true,
             Some(_) => {}
         }
-        self.archive = Some(Archive { tablespace, tar: TarReader::new() });
+        self.archive = Some(Archive {
+            tablespace,
+            tar: TarReader::new(),
+        });
         Ok(())
     }
 
@@ -108,7 +116,11 @@ impl<'a> Feeder<'a> {
         let Some(mut archive) = self.archive.take() else {
             return Err(bad("data before the first archive"));
         };
-        while let Some(item) = archive.tar.next(&mut bytes).map_err(|error| bad(error.to_string()))? {
+        while let Some(item) = archive
+            .tar
+            .next(&mut bytes)
+            .map_err(|error| bad(error.to_string()))?
+        {
             match item {
                 TarItem::Content(run) => self.content(run)?,
                 TarItem::Entry(entry) => self.entry(archive.tablespace, entry)?,
@@ -140,10 +152,17 @@ impl<'a> Feeder<'a> {
     }
 
     fn entry(&mut self, tablespace: Option<u32>, entry: TarEntry) -> Result<()> {
-        let TarEntry { name, kind, mode, mtime } = entry;
+        let TarEntry {
+            name,
+            kind,
+            mode,
+            mtime,
+        } = entry;
         let path = self.checked_path(tablespace, name)?;
         match kind {
-            TarKind::Directory => self.collector.directory(DirectoryEntry { path, mode, mtime }),
+            TarKind::Directory => self
+                .collector
+                .directory(DirectoryEntry { path, mode, mtime }),
             TarKind::Symlink { target } => self.link(tablespace, &path, target),
             TarKind::File { size } => {
                 let is_label_file = tablespace.is_none() && path.as_bytes() == b"backup_label";
@@ -151,8 +170,18 @@ impl<'a> Feeder<'a> {
                     return Err(bad(format!("a backup_label of {size} bytes")));
                 }
                 self.seen_control_file |= path.as_bytes() == b"global/pg_control";
-                let file = self.collector.file(FileHeader { path, size, mode, mtime })?;
-                self.content = (size > 0).then_some(Content { file, size, offset: 0, is_label_file });
+                let file = self.collector.file(FileHeader {
+                    path,
+                    size,
+                    mode,
+                    mtime,
+                })?;
+                self.content = (size > 0).then_some(Content {
+                    file,
+                    size,
+                    offset: 0,
+                    is_label_file,
+                });
                 Ok(())
             }
         }
@@ -172,7 +201,9 @@ impl<'a> Feeder<'a> {
         };
         let path = FilePath::new(whole).map_err(|error| bad(error.to_string()))?;
         if tablespace.is_none() && self.is_in_tablespace(&path) {
-            return Err(bad(format!("{path} comes with the data directory, not with its tablespace")));
+            return Err(bad(format!(
+                "{path} comes with the data directory, not with its tablespace"
+            )));
         }
         if !self.paths.insert(self.hasher.hash_one(&path)) {
             return Err(bad(format!("{path} comes twice")));
@@ -186,19 +217,30 @@ impl<'a> Feeder<'a> {
             (Some(b"pg_tblspc"), Some(oid), Some(_)) => oid,
             _ => return false,
         };
-        self.tablespaces.iter().any(|tablespace| tablespace.to_string().as_bytes() == oid)
+        self.tablespaces
+            .iter()
+            .any(|tablespace| tablespace.to_string().as_bytes() == oid)
     }
 
     /// The only links that a server sends are those of its tablespaces.
     fn link(&mut self, tablespace: Option<u32>, path: &FilePath, target: Vec<u8>) -> Result<()> {
-        let name = path.as_bytes().strip_prefix(b"pg_tblspc/").filter(|_| tablespace.is_none());
+        let name = path
+            .as_bytes()
+            .strip_prefix(b"pg_tblspc/")
+            .filter(|_| tablespace.is_none());
         let oid = name.and_then(|name| std::str::from_utf8(name).ok()?.parse::<u32>().ok());
-        let target = String::from_utf8(target).ok().filter(|target| target.starts_with('/'));
+        let target = String::from_utf8(target)
+            .ok()
+            .filter(|target| target.starts_with('/'));
         match (oid, target) {
-            (Some(oid), Some(target)) if path.as_bytes() == format!("pg_tblspc/{oid}").as_bytes() => {
+            (Some(oid), Some(target))
+                if path.as_bytes() == format!("pg_tblspc/{oid}").as_bytes() =>
+            {
                 self.collector.tablespace(TablespaceLink { oid, target })
             }
-            _ => Err(bad(format!("{path} is a symbolic link that is not a tablespace's"))),
+            _ => Err(bad(format!(
+                "{path} is a symbolic link that is not a tablespace's"
+            ))),
         }
     }
 
@@ -232,7 +274,10 @@ impl<'a> Feeder<'a> {
     fn send_frame(&mut self) {
         if let Some(frame) = self.frame.take() {
             self.exchange.give_full(frame);
-            let CopyProgress { done_bytes, total_bytes } = self.progress;
+            let CopyProgress {
+                done_bytes,
+                total_bytes,
+            } = self.progress;
             self.cx.report(Phase::Copy, done_bytes, total_bytes, "");
         }
     }
@@ -240,7 +285,10 @@ impl<'a> Feeder<'a> {
 
 /// How many more bytes of the file go into the frame.
 fn room(frame: &FrameBuffer, content: &Content) -> usize {
-    let continues = frame.pieces.last().is_some_and(|piece| piece.file == content.file);
+    let continues = frame
+        .pieces
+        .last()
+        .is_some_and(|piece| piece.file == content.file);
     if !continues && frame.pieces.len() >= PIECES_MAX {
         return 0;
     }
@@ -269,5 +317,7 @@ fn append(frame: &mut FrameBuffer, content: &mut Content, bytes: &[u8]) {
 
 /// The stream is not a backup that PostgreSQL would send.
 fn bad(reason: impl Into<String>) -> Error {
-    Error::BadStream { reason: reason.into() }
+    Error::BadStream {
+        reason: reason.into(),
+    }
 }

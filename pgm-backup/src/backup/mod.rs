@@ -11,6 +11,8 @@ mod copy;
 mod feed;
 mod pipeline;
 mod publish;
+#[cfg(test)]
+mod script;
 mod start;
 mod tar;
 
@@ -85,7 +87,13 @@ pub fn backup(
     let staging = repository.stage(&lock)?;
     let mut started = start(cx, client, repository, server, request)?;
     let announced = started.announced();
-    let copied = copy(cx, &mut started.stream, &announced, &staging, pack_options(request))?;
+    let copied = copy(
+        cx,
+        &mut started.stream,
+        &announced,
+        &staging,
+        pack_options(request),
+    )?;
     let entry = publish::entry(&staging, request, Beginning::of(&started), copied)?;
     // A backup is usable only once every WAL byte up to its end is ours.
     if request.wal == BackupWal::Archive {

@@ -94,7 +94,14 @@ pub(super) fn run<T>(
     let (fed, packs) = std::thread::scope(|scope| {
         let worker = || {
             let _guard = StopOnPanic(&exchange);
-            let mut worker = Worker { staging, options, collector, numbers: &numbers, pack: None, packs: Vec::new() };
+            let mut worker = Worker {
+                staging,
+                options,
+                collector,
+                numbers: &numbers,
+                pack: None,
+                packs: Vec::new(),
+            };
             if let Err(error) = worker.work(&exchange) {
                 exchange.stop(Some(error));
             }
@@ -105,7 +112,10 @@ pub(super) fn run<T>(
                 std::thread::Builder::new()
                     .name("compress".into())
                     .spawn_scoped(scope, worker)
-                    .map_err(|source| Error::System { operation: "starting a thread", source })
+                    .map_err(|source| Error::System {
+                        operation: "starting a thread",
+                        source,
+                    })
             })
             .collect();
         let fed = workers.and_then(|workers| {
@@ -117,7 +127,9 @@ pub(super) fn run<T>(
         match fed {
             Ok((fed, workers)) => {
                 let packs = workers.into_iter().flat_map(|worker| {
-                    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    worker
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                 });
                 (Ok(fed), packs.collect())
             }
@@ -179,7 +191,12 @@ impl Worker<'_> {
                 1 => location.crc,
                 _ => pgm_storage::crc32c(&frame.bytes[piece.start as usize..end]),
             };
-            Placed { piece, crc32c, pack: *number, frame_offset: location.offset }
+            Placed {
+                piece,
+                crc32c,
+                pack: *number,
+                frame_offset: location.offset,
+            }
         }));
         let full = pack.bytes() >= self.options.pack_bytes;
         self.collector.placed(placed)?;
@@ -187,7 +204,9 @@ impl Worker<'_> {
     }
 
     fn finish_pack(&mut self) -> Result<()> {
-        let Some((number, pack)) = self.pack.take() else { return Ok(()) };
+        let Some((number, pack)) = self.pack.take() else {
+            return Ok(());
+        };
         let summary = pack.finish()?;
         self.packs.push(PackRecord {
             label: self.staging.label(),
@@ -213,14 +232,21 @@ impl Drop for StopOnPanic<'_> {
 
 impl Exchange {
     fn new(buffers: usize) -> Self {
-        let buffer = || FrameBuffer { bytes: Vec::with_capacity(FRAME_RAW_MAX), pieces: Vec::new() };
+        let buffer = || FrameBuffer {
+            bytes: Vec::with_capacity(FRAME_RAW_MAX),
+            pieces: Vec::new(),
+        };
         let state = State {
             free: std::iter::repeat_with(buffer).take(buffers).collect(),
             full: VecDeque::with_capacity(buffers),
             phase: Phase::Running,
             error: None,
         };
-        Self { state: Mutex::new(state), freed: Condvar::new(), filled: Condvar::new() }
+        Self {
+            state: Mutex::new(state),
+            freed: Condvar::new(),
+            filled: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -263,7 +289,10 @@ impl Exchange {
             if state.phase == Phase::Closed {
                 return None;
             }
-            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .filled
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -296,6 +325,9 @@ impl Exchange {
     }
 
     fn into_error(self) -> Option<Error> {
-        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).error
+        self.state
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .error
     }
 }

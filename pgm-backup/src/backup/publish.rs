@@ -49,7 +49,14 @@ pub(super) fn entry(
     beginning: Beginning,
     copied: Copied,
 ) -> Result<BackupEntry> {
-    let Copied { end, label_file, packs, totals, manifest, server_manifest } = copied;
+    let Copied {
+        end,
+        label_file,
+        packs,
+        totals,
+        manifest,
+        server_manifest,
+    } = copied;
     let status = match end.failure {
         None => BackupStatus::Complete,
         Some(failure) if failure.sqlstate == DATA_CORRUPTED => BackupStatus::DamagedPages,
@@ -59,7 +66,10 @@ pub(super) fn entry(
     check_label_file(&label_text, &beginning)?;
     if end.end_lsn < beginning.start_lsn {
         return Err(Error::BadStream {
-            reason: format!("the backup ends at {} before its start at {}", end.end_lsn, beginning.start_lsn),
+            reason: format!(
+                "the backup ends at {} before its start at {}",
+                end.end_lsn, beginning.start_lsn
+            ),
         });
     }
     let packed: u64 = packs.iter().map(|pack| pack.size).sum();
@@ -113,15 +123,26 @@ pub(super) fn publish(
 
 /// The server's warnings, verbatim but bounded.
 fn warnings(notices: &[ServerNotice], status: BackupStatus) -> Vec<String> {
-    let serious = |notice: &&ServerNotice| !matches!(notice.0.severity.as_str(), "NOTICE" | "INFO" | "DEBUG" | "LOG");
-    let mut texts: Vec<String> = notices.iter().filter(serious).map(|notice| words(&notice.0)).collect();
+    let serious = |notice: &&ServerNotice| {
+        !matches!(
+            notice.0.severity.as_str(),
+            "NOTICE" | "INFO" | "DEBUG" | "LOG"
+        )
+    };
+    let mut texts: Vec<String> = notices
+        .iter()
+        .filter(serious)
+        .map(|notice| words(&notice.0))
+        .collect();
     if texts.len() > WARNINGS_MAX {
         let more = texts.len() - WARNINGS_MAX;
         texts.truncate(WARNINGS_MAX);
         texts.push(format!("and {more} more"));
     }
     if status == BackupStatus::DamagedPages {
-        texts.push("the server found pages whose checksum is wrong, and sent them as they are".into());
+        texts.push(
+            "the server found pages whose checksum is wrong, and sent them as they are".into(),
+        );
     }
     texts
 }
@@ -132,7 +153,8 @@ fn words(notice: &ServerError) -> String {
 
 /// What `backup_label` says under `key`.
 fn label_line<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
 }
 
 fn start_facts(text: &str) -> StartFacts {
@@ -154,5 +176,7 @@ fn check_label_file(text: &str, beginning: &Beginning) -> Result<()> {
     if same {
         return Ok(());
     }
-    Err(Error::BadStream { reason: "backup_label is not that of this backup".into() })
+    Err(Error::BadStream {
+        reason: "backup_label is not that of this backup".into(),
+    })
 }

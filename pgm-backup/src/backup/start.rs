@@ -1,6 +1,8 @@
 //! Making sure that the server is the right one, and starting BASE_BACKUP.
 
-use pgm_proto::{BaseBackup, BaseBackupOptions, Client, ManifestChecksums, ServerName, WalInclusion};
+use pgm_proto::{
+    BaseBackup, BaseBackupOptions, Client, ManifestChecksums, ServerName, WalInclusion,
+};
 use pgm_wal::SegmentSize;
 
 use super::BackupRequest;
@@ -31,7 +33,10 @@ pub(super) fn start<'a>(
 ) -> Result<Started<'a>> {
     let version = client.server_version();
     if version.major() < MAJOR_MIN {
-        return Err(Error::UnsupportedVersion { server: server.clone(), version });
+        return Err(Error::UnsupportedVersion {
+            server: server.clone(),
+            version,
+        });
     }
     let facts = ServerFacts {
         system_id: client.identify_system()?.system_id,
@@ -44,7 +49,12 @@ pub(super) fn start<'a>(
         _ => DataChecksums::Off,
     };
     // The server answers when its checkpoint is done, which may take as long as checkpoints there take.
-    cx.report(Phase::Checkpoint, 0, None, "waiting for the server's checkpoint");
+    cx.report(
+        Phase::Checkpoint,
+        0,
+        None,
+        "waiting for the server's checkpoint",
+    );
     let stream = client.base_backup(&BaseBackupOptions {
         label: request.server_label.clone(),
         checkpoint: request.checkpoint,
@@ -55,7 +65,11 @@ pub(super) fn start<'a>(
         max_rate_kib: request.max_rate_kib,
         manifest_checksums: ManifestChecksums::Crc32c,
     })?;
-    Ok(Started { facts, data_checksums, stream })
+    Ok(Started {
+        facts,
+        data_checksums,
+        stream,
+    })
 }
 
 impl Started<'_> {
@@ -64,7 +78,10 @@ impl Started<'_> {
         let all = self.stream.tablespaces().iter();
         all.filter_map(|tablespace| {
             let location = tablespace.location.clone().unwrap_or_default();
-            Some(TablespaceEntry { oid: tablespace.oid?, location })
+            Some(TablespaceEntry {
+                oid: tablespace.oid?,
+                location,
+            })
         })
         .collect()
     }
@@ -76,7 +93,9 @@ impl Started<'_> {
         Announced {
             tablespaces: all.iter().filter_map(|tablespace| tablespace.oid).collect(),
             total_bytes: sizes.map(|sizes| {
-                sizes.into_iter().fold(0_u64, |sum, kib| sum.saturating_add(kib.saturating_mul(1024)))
+                sizes.into_iter().fold(0_u64, |sum, kib| {
+                    sum.saturating_add(kib.saturating_mul(1024))
+                })
             }),
         }
     }
@@ -92,11 +111,16 @@ fn segment_bytes(setting: &str) -> Result<u32> {
         "GB" => 1 << 30,
         _ => 0,
     };
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let bytes = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit));
     bytes
         .and_then(|bytes| SegmentSize::new(bytes).ok())
         .and_then(|size| u32::try_from(size.bytes()).ok())
-        .ok_or_else(|| Error::BadStream { reason: format!("wal_segment_size is `{setting}`") })
+        .ok_or_else(|| Error::BadStream {
+            reason: format!("wal_segment_size is `{setting}`"),
+        })
 }
 
 #[cfg(test)]
@@ -107,7 +131,16 @@ mod tests {
     fn segment_size_is_read_as_the_server_shows_it() {
         assert_eq!(segment_bytes("16MB").unwrap(), 16 << 20);
         assert_eq!(segment_bytes("1GB").unwrap(), 1 << 30);
-        for setting in ["", "MB", "16", "16TB", "3MB", "-1MB", "99999999999999999999GB", "16MBä"] {
+        for setting in [
+            "",
+            "MB",
+            "16",
+            "16TB",
+            "3MB",
+            "-1MB",
+            "99999999999999999999GB",
+            "16MBä",
+        ] {
             assert!(segment_bytes(setting).is_err(), "{setting}");
         }
     }

@@ -95,11 +95,18 @@ pub(super) enum TarError {
 
 impl TarReader {
     pub(super) fn new() -> Self {
-        Self { state: State::Header, header: [0; BLOCK_BYTES], header_bytes: 0 }
+        Self {
+            state: State::Header,
+            header: [0; BLOCK_BYTES],
+            header_bytes: 0,
+        }
     }
 
     /// The next item of the archive, taken from the front of `input`; `None` when more input is needed.
-    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<TarItem<'a>>, TarError> {
+    pub(super) fn next<'a>(
+        &mut self,
+        input: &mut &'a [u8],
+    ) -> Result<Option<TarItem<'a>>, TarError> {
         while !input.is_empty() {
             match self.state {
                 State::Header => {
@@ -161,7 +168,9 @@ impl TarReader {
 
 /// At most `count` bytes from the front of `input`.
 fn take<'a>(input: &mut &'a [u8], count: u64) -> &'a [u8] {
-    let count = usize::try_from(count).unwrap_or(usize::MAX).min(input.len());
+    let count = usize::try_from(count)
+        .unwrap_or(usize::MAX)
+        .min(input.len());
     let (taken, rest) = input.split_at(count);
     *input = rest;
     taken
@@ -179,7 +188,13 @@ fn parse_header(header: &[u8; BLOCK_BYTES]) -> Result<TarEntry, TarError> {
     let sum: u32 = header
         .iter()
         .enumerate()
-        .map(|(at, &byte)| if CHECKSUM.contains(&at) { u32::from(b' ') } else { u32::from(byte) })
+        .map(|(at, &byte)| {
+            if CHECKSUM.contains(&at) {
+                u32::from(b' ')
+            } else {
+                u32::from(byte)
+            }
+        })
         .sum();
     if number(&header[CHECKSUM]) != Some(u64::from(sum)) {
         return Err(TarError::Checksum);
@@ -188,24 +203,43 @@ fn parse_header(header: &[u8; BLOCK_BYTES]) -> Result<TarEntry, TarError> {
         return Err(TarError::Magic);
     }
     let name = name(header)?;
-    let field = |range: std::ops::Range<usize>, what| number(&header[range]).ok_or(TarError::Number(what));
+    let field =
+        |range: std::ops::Range<usize>, what| number(&header[range]).ok_or(TarError::Number(what));
     let size = field(124..136, "size")?;
     let mode = u32::try_from(field(100..108, "mode")? & 0o7777).unwrap_or(0);
     // PostgreSQL writes a time before 1970 as a huge number.
-    let mtime = Some(field(136..148, "mtime")?).filter(|&time| i64::try_from(time).is_ok()).unwrap_or(0);
+    let mtime = Some(field(136..148, "mtime")?)
+        .filter(|&time| i64::try_from(time).is_ok())
+        .unwrap_or(0);
     let shown = || name.escape_ascii().to_string();
     let kind = match header[156] {
         b'0' | 0 => TarKind::File { size },
         b'2' | b'5' if size != 0 => return Err(TarError::UnexpectedContent { name: shown() }),
         b'5' => TarKind::Directory,
-        b'2' => TarKind::Symlink { target: text(&header[157..257]).ok_or_else(|| TarError::ZeroByte { name: shown() })?.to_vec() },
-        other => return Err(TarError::Kind { name: shown(), kind: char::from(other) }),
+        b'2' => TarKind::Symlink {
+            target: text(&header[157..257])
+                .ok_or_else(|| TarError::ZeroByte { name: shown() })?
+                .to_vec(),
+        },
+        other => {
+            return Err(TarError::Kind {
+                name: shown(),
+                kind: char::from(other),
+            });
+        }
     };
-    Ok(TarEntry { name, kind, mode, mtime })
+    Ok(TarEntry {
+        name,
+        kind,
+        mode,
+        mtime,
+    })
 }
 
 fn name(header: &[u8; BLOCK_BYTES]) -> Result<Vec<u8>, TarError> {
-    let zero_byte = |field: &[u8]| TarError::ZeroByte { name: field.escape_ascii().to_string() };
+    let zero_byte = |field: &[u8]| TarError::ZeroByte {
+        name: field.escape_ascii().to_string(),
+    };
     let (last, prefix) = (&header[..100], &header[345..500]);
     let mut name = text(prefix).ok_or_else(|| zero_byte(prefix))?.to_vec();
     if !name.is_empty() {
@@ -221,8 +255,14 @@ fn name(header: &[u8; BLOCK_BYTES]) -> Result<Vec<u8>, TarError> {
 
 /// The text of a field up to its padding; `None` if something follows its first zero byte.
 fn text(field: &[u8]) -> Option<&[u8]> {
-    let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
-    field[end..].iter().all(|&byte| byte == 0).then_some(&field[..end])
+    let end = field
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(field.len());
+    field[end..]
+        .iter()
+        .all(|&byte| byte == 0)
+        .then_some(&field[..end])
 }
 
 /// A number in octal digits, or in base 256 when the first bit is set.
@@ -234,7 +274,10 @@ fn number(field: &[u8]) -> Option<u64> {
         });
     }
     let digits = field.trim_ascii_start();
-    let end = digits.iter().position(|byte| matches!(byte, 0 | b' ')).unwrap_or(digits.len());
+    let end = digits
+        .iter()
+        .position(|byte| matches!(byte, 0 | b' '))
+        .unwrap_or(digits.len());
     let (digits, rest) = digits.split_at(end);
     if digits.is_empty() || rest.iter().any(|byte| !matches!(byte, 0 | b' ')) {
         return None;

@@ -27,7 +27,7 @@ use pgm_storage::{ObjectPath, PutMode, Storage};
 use serde::{Deserialize, Serialize};
 
 use super::layout;
-use super::owner::{Life, LockOwner};
+use super::owner::{HeldHere, Life, LockOwner};
 use crate::error::{Error, Result};
 use crate::record::{self, RECORD_BYTES_MAX};
 
@@ -70,6 +70,7 @@ struct Held {
     folder: ObjectPath,
     generation: u64,
     owner: LockOwner,
+    _held_here: HeldHere,
     lease: Lease,
     state: Mutex<State>,
     changed: Condvar,
@@ -135,6 +136,7 @@ impl Lock {
                 folder: folder.clone(),
                 generation: newest.saturating_add(1),
                 owner: owner.clone(),
+                _held_here: owner.hold(),
                 lease,
                 state: Mutex::new(State {
                     renewed: Instant::now(),
@@ -280,7 +282,10 @@ impl Held {
     fn renew_until_stopped(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let waited = self.changed.wait_timeout(state, self.lease.renew_every);
+            let every = self.lease.renew_every;
+            let waited = self
+                .changed
+                .wait_timeout_while(state, every, |state| !state.stop);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.stop || state.lost.is_some() {
                 return;

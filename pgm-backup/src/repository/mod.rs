@@ -138,18 +138,25 @@ impl Repository {
 
     /// Writes the server's own `backup_manifest` to `out`, verbatim; gives its bytes, `None` if the server sent none.
     pub fn server_manifest(&self, entry: &BackupEntry, out: &mut dyn Write) -> Result<Option<u64>> {
-        let Some(expected) = &entry.server_manifest else { return Ok(None) };
+        let Some(expected) = &entry.server_manifest else {
+            return Ok(None);
+        };
         let path = layout::server_manifest(&entry.server, entry.label);
         let object = self.storage.open(&path)?;
         manifest::check_object(&path, &*object, expected)?;
         let pack = PackReader::open(object)?;
-        let mut decoder = FrameDecoder::new()
-            .map_err(|source| StorageError::Frame { path: path.to_string(), source })?;
+        let mut decoder = FrameDecoder::new().map_err(|source| StorageError::Frame {
+            path: path.to_string(),
+            source,
+        })?;
         let (mut scratch, mut raw, mut bytes) = (Vec::new(), Vec::new(), 0);
         for frame in pack.frames() {
             pack.read(frame, &mut decoder, &mut scratch, &mut raw)?;
             let written = out.write_all(&raw);
-            written.map_err(|source| Error::System { operation: "writing backup_manifest", source })?;
+            written.map_err(|source| Error::System {
+                operation: "writing backup_manifest",
+                source,
+            })?;
             bytes += raw.len() as u64;
         }
         Ok(Some(bytes))

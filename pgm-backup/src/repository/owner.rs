@@ -1,13 +1,23 @@
 //! Who holds a lock: a process, told apart from every other process of any host at any time.
 //!
 //! A process is named by its boot, its pid namespace, its pid and its start time, so a pid that was used again, a
-//! reboot and another container are never mistaken for the owner. Follows `proc(5)`.
+//! reboot and another container are never mistaken for the owner. Follows `proc(5)`. A process knows its own locks by
+//! their nonces, so a lock that it could not release does not stand in its own way.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+
+/// The nonces of the locks that this process holds.
+static HELD_HERE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Says that this process holds a lock, as long as it lives.
+#[derive(Debug)]
+pub(super) struct HeldHere(String);
 
 /// The process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,9 +66,19 @@ impl LockOwner {
         }
         // A pid that belongs to a younger process has been used again.
         match started_ticks(self.pid) {
-            Some(ticks) if ticks == self.started_ticks => Life::Alive,
-            _ => Life::Dead,
+            Some(ticks) if ticks == self.started_ticks => {}
+            _ => return Life::Dead,
         }
+        if self.pid == std::process::id() && !held_here().contains(&self.nonce) {
+            return Life::Dead;
+        }
+        Life::Alive
+    }
+
+    /// Notes that this process holds the lock.
+    pub(super) fn hold(&self) -> HeldHere {
+        held_here().insert(self.nonce.clone());
+        HeldHere(self.nonce.clone())
     }
 
     pub(crate) fn hint(&self) -> String {
@@ -74,6 +94,16 @@ impl LockOwner {
             ),
         }
     }
+}
+
+impl Drop for HeldHere {
+    fn drop(&mut self) {
+        held_here().remove(&self.0);
+    }
+}
+
+fn held_here() -> std::sync::MutexGuard<'static, BTreeSet<String>> {
+    HELD_HERE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Display for LockOwner {

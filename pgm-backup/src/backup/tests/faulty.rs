@@ -1,0 +1,149 @@
+//! A storage in memory that fails from its n-th operation on.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pgm_storage::{
+    MemoryStorage, ObjectMeta, ObjectPath, ObjectReader, ObjectWriter, PutMode, Result, Space,
+    Storage, StorageError,
+};
+
+#[derive(Debug)]
+pub(super) struct Faulty {
+    inner: MemoryStorage,
+    budget: Arc<Budget>,
+}
+
+#[derive(Debug)]
+struct Budget {
+    left: AtomicU64,
+}
+
+impl Budget {
+    fn spend(&self) -> Result<()> {
+        let spent = self
+            .left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| match left {
+                u64::MAX => Some(left),
+                _ => left.checked_sub(1),
+            });
+        let failure = || io::Error::from(io::ErrorKind::StorageFull);
+        spent
+            .map(drop)
+            .map_err(|_| StorageError::from_io("write", "faulty storage", failure()))
+    }
+}
+
+impl Faulty {
+    /// Works for `operations` operations, then fails for ever; `u64::MAX` never fails.
+    pub(super) fn new(operations: u64) -> Self {
+        Self {
+            inner: MemoryStorage::new(),
+            budget: Arc::new(Budget {
+                left: operations.into(),
+            }),
+        }
+    }
+
+    /// Works again.
+    pub(super) fn repair(&self) {
+        self.budget.left.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// Fails from the twentieth operation on.
+    pub(super) fn fill(&self) {
+        self.budget.left.store(20, Ordering::SeqCst);
+    }
+}
+
+impl Storage for Faulty {
+    fn create(&self, path: &ObjectPath) -> Result<Box<dyn ObjectWriter>> {
+        self.budget.spend()?;
+        let inner = self.inner.create(path)?;
+        Ok(Box::new(FaultyWriter {
+            inner,
+            budget: Arc::clone(&self.budget),
+        }))
+    }
+
+    fn put(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<()> {
+        self.budget.spend()?;
+        self.inner.put(path, bytes, mode)
+    }
+
+    fn open(&self, path: &ObjectPath) -> Result<Box<dyn ObjectReader>> {
+        self.budget.spend()?;
+        self.inner.open(path)
+    }
+
+    fn get(&self, path: &ObjectPath, bytes_max: u64) -> Result<Vec<u8>> {
+        self.budget.spend()?;
+        self.inner.get(path, bytes_max)
+    }
+
+    fn head(&self, path: &ObjectPath) -> Result<ObjectMeta> {
+        self.budget.spend()?;
+        self.inner.head(path)
+    }
+
+    fn list(
+        &self,
+        prefix: &ObjectPath,
+        visit: &mut dyn FnMut(ObjectMeta) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.budget.spend()?;
+        self.inner.list(prefix, visit)
+    }
+
+    fn folders(&self, prefix: &ObjectPath) -> Result<Vec<String>> {
+        self.budget.spend()?;
+        self.inner.folders(prefix)
+    }
+
+    fn delete(&self, path: &ObjectPath) -> Result<()> {
+        self.budget.spend()?;
+        self.inner.delete(path)
+    }
+
+    fn sweep(&self, prefix: &ObjectPath) -> Result<u64> {
+        self.budget.spend()?;
+        self.inner.sweep(prefix)
+    }
+
+    fn space(&self) -> Result<Option<Space>> {
+        self.inner.space()
+    }
+
+    fn describe(&self) -> String {
+        "faulty storage".into()
+    }
+}
+
+struct FaultyWriter {
+    inner: Box<dyn ObjectWriter>,
+    budget: Arc<Budget>,
+}
+
+impl Write for FaultyWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.budget.spend()?;
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl ObjectWriter for FaultyWriter {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    fn finish(self: Box<Self>) -> Result<ObjectMeta> {
+        self.budget.spend()?;
+        self.inner.finish()
+    }
+}
