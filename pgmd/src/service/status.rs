@@ -152,7 +152,7 @@ fn fill(status: &mut ServerStatus, receiver: ReceiverView) {
         status.last_error_at = Some(second(problem.at));
     }
     status.gaps = receiver.gaps;
-    if status.last_error.is_none() {
+    if status.last_error.is_none() && status.repository_error.is_none() {
         tell_gap(status);
     }
 }
