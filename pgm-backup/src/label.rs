@@ -25,8 +25,7 @@ pub struct ParseLabelError(String);
 impl BackupLabel {
     /// The label of a backup that began at `time`; fractions of the second are dropped.
     pub fn from_time(time: Timestamp) -> Self {
-        let whole = Timestamp::from_second(time.as_second());
-        Self(whole.expect("the whole second of a timestamp is a timestamp"))
+        Self(Timestamp::from_second(time.as_second()).unwrap_or(time))
     }
 
     /// The label of a backup that begins at `time`, or the first later second after `newest`, the server's newest label.

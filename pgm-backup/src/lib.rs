@@ -4,6 +4,27 @@
 //! locks, staging areas and sweeps, [`catalog`] says which backups there are, [`manifest`] where each page of one
 //! rests, [`backup`] takes one and [`restore`] gives one back. This crate never reads a configuration file, the home
 //! directory or the terminal: it takes typed options and reports progress through a value.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use pgm_backup::catalog::BackupWal;
+//! use pgm_backup::{BackupRequest, Context, NoArchive, Repository, backup};
+//! use pgm_proto::{Client, Session};
+//! use pgm_storage::LocalStorage;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let repository = Repository::open_or_create(Arc::new(LocalStorage::create("/backup")?))?;
+//! let mut client = Client::connect(&"host=db user=backup".parse()?, Session::PhysicalReplication)?;
+//! let request = BackupRequest { wal: BackupWal::Included, ..BackupRequest::default() };
+//! let server = "main".parse()?;
+//! backup(&Context::quiet(), &mut client, &repository, &server, &request, &NoArchive)?;
+//! for entry in repository.catalog(&server)?.backups() {
+//!     println!("{} {} bytes", entry.label, entry.size.raw_bytes);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod context;
 mod error;

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{
     Checksummed, MANIFEST_FORMAT, ManifestHeader, ManifestTotals, ManifestWriter, PackRecord,
 };
-use crate::repository::Staging;
+use crate::repository::{Staging, layout};
 
 /// Where the events of a BASE_BACKUP come from: a server, or a test's script.
 pub(super) trait Source {
@@ -130,7 +130,7 @@ impl ServerManifest<'_> {
             });
         }
         let (object, checksum) = Checksummed::around(self.staging.create_server_manifest()?);
-        let pack = PackWriter::new(object, self.compression)?;
+        let pack = PackWriter::with_kind(object, self.compression, layout::SERVER_MANIFEST_PACK)?;
         self.open = Some(OpenManifest {
             pack,
             checksum,

@@ -213,9 +213,9 @@ impl<'a> Feeder<'a> {
 
     fn is_in_tablespace(&self, path: &FilePath) -> bool {
         let mut components = path.components();
-        let oid = match (components.next(), components.next(), components.next()) {
-            (Some(b"pg_tblspc"), Some(oid), Some(_)) => oid,
-            _ => return false,
+        let three = (components.next(), components.next(), components.next());
+        let (Some(b"pg_tblspc"), Some(oid), Some(_)) = three else {
+            return false;
         };
         self.tablespaces
             .iter()

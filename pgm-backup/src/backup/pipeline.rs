@@ -21,7 +21,7 @@ use super::collect::{Collector, Placed};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::manifest::PackRecord;
-use crate::repository::Staging;
+use crate::repository::{Staging, layout};
 
 /// A pack is closed once it has this many bytes.
 pub(super) const PACK_BYTES: u64 = 128 << 20;
@@ -179,7 +179,10 @@ impl Worker<'_> {
             none => {
                 let number = self.numbers.fetch_add(1, Ordering::Relaxed);
                 let object = self.staging.create_pack(number)?;
-                none.insert((number, PackWriter::new(object, self.options.compression)?))
+                none.insert((
+                    number,
+                    PackWriter::with_kind(object, self.options.compression, layout::DATA_PACK)?,
+                ))
             }
         };
         let location = pack.append(&frame.bytes)?;

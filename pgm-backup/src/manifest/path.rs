@@ -97,7 +97,7 @@ impl Serialize for FilePath {
         if let Ok(text) = std::str::from_utf8(&self.0) {
             return serializer.serialize_str(text);
         }
-        let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = to_hex(&self.0);
         let mut object = serializer.serialize_struct("FilePath", 1)?;
         object.serialize_field("hex", &hex)?;
         object.end()
@@ -122,9 +122,18 @@ impl<'de> Deserialize<'de> for FilePath {
     }
 }
 
+fn to_hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
+    bytes
+        .iter()
+        .flat_map(|&byte| [digit(byte >> 4), digit(byte & 15)])
+        .flatten()
+        .collect()
+}
+
 fn from_hex(hex: &str) -> Option<Vec<u8>> {
     let digits = hex.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);

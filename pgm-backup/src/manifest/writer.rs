@@ -10,6 +10,7 @@ use super::entry::{FrameLine, ManifestEntry, ManifestHeader, ManifestTotals, Pac
 use super::{LINE_BYTES_MAX, MANIFEST_FORMAT};
 use crate::catalog::ObjectChecksum;
 use crate::error::{Error, Result};
+use crate::repository::layout;
 
 /// Streams a manifest into a new object. Dropped before [`finish`](Self::finish), it leaves nothing.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl ManifestWriter {
         compression: Compression,
     ) -> Result<Self> {
         let (object, checksum) = Checksummed::around(object);
-        let pack = PackWriter::new(object, compression)?;
+        let pack = PackWriter::with_kind(object, compression, layout::MANIFEST_PACK)?;
         let lines = Vec::with_capacity(FRAME_RAW_MAX);
         let mut writer = Self {
             pack,

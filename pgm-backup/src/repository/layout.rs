@@ -12,10 +12,17 @@
 //! ```
 
 use pgm_proto::ServerName;
-use pgm_storage::ObjectPath;
+use pgm_storage::{ObjectPath, PackKind};
 
 use super::Purpose;
 use crate::label::BackupLabel;
+
+/// What a pack of a backup's data says that it holds.
+pub const DATA_PACK: PackKind = PackKind(1);
+/// What a manifest says that it holds.
+pub const MANIFEST_PACK: PackKind = PackKind(3);
+/// What a server's own manifest says that it holds.
+pub const SERVER_MANIFEST_PACK: PackKind = PackKind(4);
 
 fn path(text: &str) -> ObjectPath {
     ObjectPath::parse(text).expect("names of servers and labels are components of paths")
