@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{Run, is_running, kill_all_in, run, send};
+use crate::process::{Run, is_running, kill_all_in, run, send, working_in};
 use crate::scratch::Scratch;
 use crate::wait::{wait_for, wait_until};
 
@@ -73,18 +73,23 @@ impl Pgmd {
 
     /// A command that runs pgmd on the base directory.
     pub fn pgmd_command(&self) -> Command {
-        self.command("pgmd")
+        self.command(&built("pgmd"))
     }
 
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self) {
+        self.start_program(&built("pgmd"));
+    }
+
+    /// Starts this copy of the daemon's program and waits until it answers.
+    pub fn start_program(&mut self, program: &Path) {
         assert!(self.process.is_none(), "pgmd was started already");
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.scratch.join("log"))
             .expect("our own file");
-        let mut command = self.pgmd_command();
+        let mut command = self.command(program);
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
@@ -92,12 +97,8 @@ impl Pgmd {
             .process_group(0);
         self.process = Some(command.spawn().expect("pgmd can be started"));
         wait_until("pgmd answers", || {
-            let ended = self
-                .process
-                .as_mut()
-                .expect("just started")
-                .try_wait()
-                .expect("our own child");
+            let process = self.process.as_mut().expect("just started");
+            let ended = process.try_wait().expect("our own child");
             assert!(
                 ended.is_none(),
                 "pgmd ended by itself ({ended:?}):\n{}",
@@ -107,11 +108,19 @@ impl Pgmd {
         });
     }
 
-    /// Stops the daemon in order (SIGTERM) and returns its exit status; all its processes are gone then.
+    /// Stops the daemon in order (SIGTERM) and returns its exit status.
     pub fn stop(&mut self) -> i32 {
+        send(self.pid(), Signal::TERM);
+        self.wait_stopped()
+    }
+
+    /// Waits until a daemon that was told to stop has stopped, and returns its exit status; none of its processes is
+    /// left then.
+    pub fn wait_stopped(&mut self) -> i32 {
         let mut process = self.process.take().expect("pgmd was started");
-        send(process.id(), Signal::TERM);
         let status = wait_for("pgmd stops", || process.try_wait().expect("our own child"));
+        let left = working_in(self.directory());
+        assert!(left.is_empty(), "processes are left: {left:?}");
         status.code().unwrap_or(-1)
     }
 
@@ -177,7 +186,7 @@ impl Pgmd {
 
     /// A command that runs `pgm-cli` on the base directory.
     pub fn cli_command(&self) -> Command {
-        self.command("pgm-cli")
+        self.command(&built("pgm-cli"))
     }
 
     /// How the daemon sees a server.
@@ -239,8 +248,8 @@ impl Pgmd {
         .collect()
     }
 
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(built(program));
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command
             .arg("-D")
             .arg(self.directory())
