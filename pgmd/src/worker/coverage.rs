@@ -37,36 +37,41 @@ impl Held<'_> {
 
     fn look(&self, timeline: TimelineId, start: Lsn, end: Lsn) -> Result<Coverage, ArchiveError> {
         let Some(size) = self.size()? else {
-            return Ok(missing("wal: nothing has been received yet".to_owned()));
+            return Ok(missing("the first wal from the server".to_owned()));
         };
-        // The spool first: a segment on its way from there to the archive is then seen at least once.
-        let both = self.archive.index(size, Some(&self.spool))?;
-        let archived = self.archive.index(size, None)?;
-        if archived.covers(timeline, start, end) {
-            return Ok(Coverage::Complete);
-        }
+        let segment = |lsn: Lsn| SegmentName::at(timeline, lsn.max(start), size).file_name(size);
         let durable = self.receiver.durable().unwrap_or(Lsn::INVALID);
-        let receiving = self.receiver.timeline();
-        let all_received = both.covers(timeline, start, end);
-        let segment = |lsn| SegmentName::at(timeline, lsn, size).file_name(size);
-        if all_received && (receiving != Some(timeline) || durable >= end) {
-            let since = self.durable_since.get().unwrap_or_else(Instant::now);
-            self.durable_since.set(Some(since));
-            if since.elapsed() >= ARCHIVER_PATIENCE {
-                return Ok(Coverage::Complete);
-            }
-            let next = archived.reach_on(timeline, start);
+        let received_here = self.receiver.timeline() == Some(timeline);
+        if received_here && durable < end {
+            self.durable_since.set(None);
+            let next = segment(durable);
             return Ok(missing(format!(
-                "wal segment {} to be archived",
-                segment(next)
+                "wal segment {next} from the server (durable up to {durable})"
             )));
         }
-        self.durable_since.set(None);
-        let next = both.reach_on(timeline, start);
-        Ok(missing(format!(
-            "wal segment {} from the server (received up to {durable})",
-            segment(next)
-        )))
+        let since = self.durable_since.get().unwrap_or_else(Instant::now);
+        self.durable_since.set(Some(since));
+        let patient = since.elapsed() < ARCHIVER_PATIENCE;
+        let archived = self.receiver.archived().unwrap_or(Lsn::INVALID);
+        if received_here && archived < end && patient {
+            return Ok(missing(format!(
+                "wal segment {} to be archived",
+                segment(archived)
+            )));
+        }
+        // Only what is really there counts; a large archive is not listed before that can be.
+        // The spool first: a segment on its way from there to the archive is then seen at least once.
+        let both = self.archive.index(size, Some(&self.spool))?;
+        if self.archive.index(size, None)?.covers(timeline, start, end) {
+            return Ok(Coverage::Complete);
+        }
+        // A receiver that has not begun yet cannot say what of its unfinished segment is durable.
+        let durable_here = received_here || self.receiver.timeline().is_some();
+        if durable_here && !patient && both.covers(timeline, start, end) {
+            return Ok(Coverage::Complete);
+        }
+        let next = segment(both.reach_on(timeline, start));
+        Ok(missing(format!("wal segment {next} to be archived")))
     }
 }
 
