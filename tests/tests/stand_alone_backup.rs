@@ -106,7 +106,8 @@ fn every_major_restores_byte_for_byte_and_starts() {
         assert!(found.is_empty(), "PostgreSQL {major}: {}", found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
         assert!(fs::symlink_metadata(directory.join("link")).is_err(), "PostgreSQL sends no links but those to tablespaces");
 
-        let restored = Cluster::on(major, &directory);
+        let mut restored = Cluster::on(major, &directory);
+        restored.start();
         assert_eq!(restored.value("select count(*) || ' ' || sum(hashtext(t::text)) from t"), expected);
         assert_eq!(restored.value("select count(*) from u"), "0", "unlogged tables are empty after recovery");
         let place = restored.value("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'space'");
@@ -144,6 +145,7 @@ fn a_relation_over_one_gibibyte_is_restored() {
     let directory = backups.restore(Vec::new()).unwrap();
     verify(Major::V17, &directory);
     assert_eq!(fs::metadata(directory.join(&file)).unwrap().len(), 1 << 30);
-    let restored = Cluster::on(Major::V17, &directory);
+    let mut restored = Cluster::on(Major::V17, &directory);
+    restored.start();
     assert_eq!(restored.value("select pg_relation_size('big')"), ((1_u64 << 30) + 8192 * 3).to_string());
 }
