@@ -65,15 +65,15 @@ fn server_row(server: &ServerStatus) -> [String; 11] {
 fn print_troubles(server: &ServerStatus) {
     let name = &server.server;
     if let Some(error) = &server.last_error {
-        let at = server.last_error_at.as_deref().unwrap_or("unknown");
-        println!("\n{name}: {error} (at {at})");
+        let at = server.last_error_at.as_ref().map(|at| format!(" (at {at})"));
+        println!("\n{name}: {error}{}", at.unwrap_or_default());
         if let Some(hint) = &server.hint {
             println!("HINT: {hint}");
         }
     }
+    // A hole that no backup lies behind is the last error, with a hint; the others are only of interest.
     for gap in &server.gaps {
-        println!("\n{name}: WAL is missing on timeline {} from {} to {}", gap.timeline, gap.from, gap.to);
-        println!("HINT: take a full backup: pgm-cli backup {name}");
+        println!("\n{name}: no restore crosses {} to {} on timeline {}: WAL is missing", gap.from, gap.to, gap.timeline);
     }
     if let Some(error) = &server.repository_error {
         println!("\n{name}: {error}");
