@@ -1,9 +1,11 @@
 //! Talks to pgmd: connects, sends one request, follows its progress, takes the answer.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use pgm_mgmt::{Client, ClientError, Deadlines, ErrorCode, Event, MessageLevel, Request, Response};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Cx;
 use crate::error::{CliError, Failure};
@@ -18,9 +20,11 @@ pub(super) fn call(cx: &Cx, request: &Request) -> Result<Response, CliError> {
     let mut client = Client::connect(&socket, Deadlines::default())?;
     let mut bar = None;
     let answer = client.call_with_events(request, |event| match event {
-        Event::Progress(progress) => bar
-            .get_or_insert_with(|| Bar::new(cx.format))
-            .update(&progress.phase, progress.done_bytes, progress.total_bytes),
+        Event::Progress(progress) => bar.get_or_insert_with(|| Bar::new(cx.format)).update(
+            &progress.phase,
+            progress.done_bytes,
+            progress.total_bytes,
+        ),
         Event::Message { level, text } => match level {
             MessageLevel::Info => eprintln!("{text}"),
             MessageLevel::Warning => eprintln!("warning: {text}"),
@@ -46,24 +50,39 @@ pub(super) fn is_running(cx: &Cx) -> Result<bool, CliError> {
     }
 }
 
-/// Waits until the process is gone.
+/// Waits until the process has ended; whether somebody collects its exit status does not matter.
 pub(super) fn wait_gone(pid: u32) -> Result<(), CliError> {
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let handle = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let Some(handle) = handle else { return Ok(()) };
     let deadline = Instant::now() + SHUTDOWN_MAX;
-    let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    while process.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok()) {
-        if Instant::now() > deadline {
-            let text = format!("pgmd (process {pid}) is still stopping after {} s", SHUTDOWN_MAX.as_secs());
-            return Err(CliError::new(Failure::Failed, text, Some("look at pgmd's log".into())));
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok();
+        match poll(&mut [PollFd::new(&handle, PollFlags::IN)], left.as_ref()) {
+            Err(Errno::INTR) => {}
+            Ok(0) => {
+                let seconds = SHUTDOWN_MAX.as_secs();
+                let text = format!("pgmd (process {pid}) is still stopping after {seconds} s");
+                return Err(CliError::new(
+                    Failure::Failed,
+                    text,
+                    Some("look at pgmd's log".into()),
+                ));
+            }
+            _ => return Ok(()),
         }
-        thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
 }
 
 /// The error for an answer of the wrong type.
 pub(super) fn unexpected(answer: &Response) -> CliError {
     let text = format!("pgmd answered something else: {answer:?}");
-    CliError::new(Failure::Failed, text, Some("are pgm-cli and pgmd of the same version?".into()))
+    CliError::new(
+        Failure::Failed,
+        text,
+        Some("are pgm-cli and pgmd of the same version?".into()),
+    )
 }
 
 impl From<ClientError> for CliError {
@@ -74,7 +93,9 @@ impl From<ClientError> for CliError {
                 ErrorCode::UnknownServer | ErrorCode::UnknownBackup | ErrorCode::UnknownJob => {
                     Failure::NotFound
                 }
-                ErrorCode::BadRequest | ErrorCode::BadValue | ErrorCode::Configuration => Failure::Usage,
+                ErrorCode::BadRequest | ErrorCode::BadValue | ErrorCode::Configuration => {
+                    Failure::Usage
+                }
                 _ => Failure::Failed,
             },
             ClientError::Connection { .. } => Failure::Failed,

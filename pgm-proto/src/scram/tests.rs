@@ -56,9 +56,9 @@ fn iterations_are_bounded_before_any_work() {
     ] {
         let mut exchange = begin(BOTH, Encryption::Tls, &Binding::Unavailable).unwrap();
         let nonce = first_message(&exchange)
-            .split("r=")
-            .nth(1)
+            .split_once("r=")
             .unwrap()
+            .1
             .to_owned();
         let result =
             exchange.challenge(format!("r={nonce}x,s=QSXCR+Q6sek8bf92,i={count}").as_bytes());
@@ -81,9 +81,9 @@ fn a_challenge_for_another_exchange_and_a_forged_signature_are_refused() {
 
     let mut exchange = begin(BOTH, Encryption::Tls, &Binding::Unavailable).unwrap();
     let nonce = first_message(&exchange)
-        .split("r=")
-        .nth(1)
+        .split_once("r=")
         .unwrap()
+        .1
         .to_owned();
     exchange
         .challenge(format!("r={nonce}x,s=QSXCR+Q6sek8bf92,i=4096").as_bytes())
