@@ -7,6 +7,7 @@
 mod feedback;
 mod observer;
 mod options;
+mod padding;
 mod retry;
 mod segment_file;
 mod segment_writer;

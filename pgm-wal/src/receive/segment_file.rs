@@ -78,6 +78,11 @@ impl SegmentFile {
         self.name
     }
 
+    /// From now on writes over whatever is there: only padding is left.
+    pub(super) fn overwrite(&mut self) {
+        self.content = Content::Fresh;
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use pgm_proto::{Lsn, TimelineId};
 
 use super::ReceiveObserver;
+use super::padding::is_padding;
 use super::segment_file::{COMPARE_BYTES, SegmentFile};
 use crate::durable::DurableLsn;
 use crate::error::{ReceiveError, SpoolError};
@@ -91,7 +92,14 @@ impl SegmentWriter {
             let offset = self.size.offset_of(current.written);
             let room = usize::try_from(self.size.bytes() - offset).unwrap_or(usize::MAX);
             let (piece, rest) = data.split_at(data.len().min(room));
-            if let Err(error) = current.file.write(piece, offset, &mut self.scratch) {
+            let mut written = current.file.write(piece, offset, &mut self.scratch);
+            if let Err(ReceiveError::SplitBrain { lsn, .. }) = written
+                && is_padding(&self.spool, current.file.name(), self.size, lsn)
+            {
+                current.file.overwrite();
+                written = current.file.write(piece, offset, &mut self.scratch);
+            }
+            if let Err(error) = written {
                 self.current = None;
                 return Err(error);
             }

@@ -466,7 +466,8 @@ impl Machine {
         match &self.state {
             State::Streaming(stream) => {
                 let stream = *stream;
-                self.actions.retain(|action| !matches!(action, Action::Wait(_)));
+                self.actions
+                    .retain(|action| !matches!(action, Action::Wait(_)));
                 if stream.unsynced() {
                     self.actions.push_back(Action::Sync);
                 }

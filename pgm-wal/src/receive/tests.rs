@@ -334,6 +334,45 @@ fn other_bytes_in_the_unfinished_segment_are_a_split_brain_and_stay() {
 }
 
 #[test]
+fn what_a_standby_sends_behind_a_segment_switch_is_no_split_brain() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wal = Wal::new(3, timeline(1));
+    wal.filler(30_000);
+    wal.switch();
+    let switched = wal.bytes.iter().rposition(|byte| *byte == 0xAB).unwrap() + 100;
+    let mut peer = Peer::new(Lsn::new(3 * SIZE.bytes()), wal.bytes.clone());
+    peer.misbehaviour = Misbehaviour::CutAfter(4);
+    let mut receiver = receiver(peer, folder.path());
+    run(&mut receiver).unwrap_err();
+    let path = partial_path(&receiver, segment(1, 3));
+    let mut ours = fs::read(&path).unwrap();
+    // A recycled file of the standby showed through.
+    ours[40_000..400_000].copy_from_slice(&noise(360_000));
+    fs::write(&path, &ours).unwrap();
+    run(&mut receiver).unwrap();
+    assert!(switched < 40_000);
+    assert_spooled(&receiver, 1, 3, &wal.bytes);
+}
+
+#[test]
+fn other_bytes_before_a_segment_switch_are_a_split_brain() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wal = Wal::new(3, timeline(1));
+    wal.filler(30_000);
+    wal.switch();
+    let mut peer = Peer::new(Lsn::new(3 * SIZE.bytes()), wal.bytes.clone());
+    peer.misbehaviour = Misbehaviour::CutAfter(4);
+    let mut receiver = receiver(peer, folder.path());
+    run(&mut receiver).unwrap_err();
+    let path = partial_path(&receiver, segment(1, 3));
+    let mut ours = fs::read(&path).unwrap();
+    ours[20_000] ^= 1;
+    fs::write(&path, &ours).unwrap();
+    let error = run(&mut receiver).unwrap_err();
+    assert!(matches!(error, ReceiveError::SplitBrain { .. }), "{error}");
+}
+
+#[test]
 fn a_finished_segment_is_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let source = noise(SEGMENT + 100);
