@@ -2,7 +2,7 @@
 //!
 //! Modules in reading order: [`label`](BackupLabel) and [`Context`] are the words, `repository` is the layout with its
 //! locks, staging areas and sweeps, [`catalog`] says which backups there are, [`manifest`] where each page of one
-//! rests, [`backup`] takes one and [`restore`] gives one back. This crate never reads a configuration file, the home
+//! rests, [`mod@backup`] takes one and [`restore`] gives one back. This crate never reads a configuration file, the home
 //! directory or the terminal: it takes typed options and reports progress through a value.
 //!
 //! ```no_run

@@ -1,6 +1,6 @@
 //! Taking a backup.
 //!
-//! [`backup`] is the whole procedure, in order. Readers see nothing of a backup before its last step, and nothing is
+//! [`backup()`] is the whole procedure, in order. Readers see nothing of a backup before its last step, and nothing is
 //! left of one that failed: what a killed process leaves is swept by the next backup. The hot path is
 //! `feed` (tar to frames) and `pipeline` (frames to packs); memory is a fixed number of 1 MiB buffers and the files
 //! whose bytes are on their way.
