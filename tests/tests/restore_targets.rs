@@ -38,7 +38,11 @@ fn rows(pgmd: &Pgmd, major: Major, arguments: &[&str]) -> Vec<u32> {
         pgmd.cli_ok(&all);
     });
     restored.start();
-    if !arguments.contains(&"pause") {
+    if arguments.contains(&"pause") {
+        wait_until("recovery pauses", || {
+            restored.value("select pg_get_wal_replay_pause_state()") == "paused"
+        });
+    } else {
         restored.wait_writable();
     }
     let rows = restored.sql("select number from numbered order by 1");
