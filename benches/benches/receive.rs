@@ -87,7 +87,9 @@ fn bench(c: &mut Criterion) {
         .sample_size(10);
     for message_bytes in [8 << 10, 128 << 10] {
         let per_message = allocations_per_message(message_bytes);
-        println!("{message_bytes} B messages: {per_message:.3} allocations per message");
+        println!(
+            "{message_bytes} B messages: {per_message:.3} allocations per message, those for new segments included"
+        );
         let server = server(message_bytes, WAL_BYTES);
         let id = BenchmarkId::new("loopback", format!("{} KiB messages", message_bytes >> 10));
         group.bench_function(id, |bencher| bencher.iter(|| receive(&server, WAL_BYTES)));

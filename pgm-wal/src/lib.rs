@@ -13,6 +13,28 @@
 //! assert_eq!(WalFileName::Partial(name.next()).file_name(size), "0000000A0000000000000004.partial");
 //! # Ok::<(), pgm_wal::ParseWalFileNameError>(())
 //! ```
+//!
+//! A [`Receiver`] streams a server's WAL into a spool, and acknowledges only what is on disk ([`DurableLsn`]):
+//!
+//! ```no_run
+//! use pgm_proto::{PostgresTransport, SlotPolicy, TransportOptions};
+//! use pgm_storage::Cancel;
+//! use pgm_wal::{ReceiveOptions, Receiver, Spool};
+//!
+//! let transport = PostgresTransport::new(TransportOptions {
+//!     conninfo: "host=db.example.com user=pgm".parse()?,
+//!     slot: Some("pgmd".parse()?),
+//!     create_slot: SlotPolicy::Create,
+//! });
+//! let mut receiver = Receiver::new(transport, Spool::open("spool/prod")?, ReceiveOptions::default());
+//! // Returns when somebody calls `cancel.cancel()` on a clone; `()` is an observer that watches nothing.
+//! let cancel = Cancel::new();
+//! let stopped = receiver.run_forever(&cancel, &mut ())?;
+//! println!("durable: {:?}", stopped.durable);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The [`archive`] keeps finished segments in a repository; [`record`] reads what is in them.
 
 pub mod archive;
 pub mod record;

@@ -13,16 +13,13 @@ use pgm_proto::{Lsn, PostgresTransport, SlotPolicy, TransportOptions};
 use pgm_storage::Cancel;
 use pgm_wal::{DurableLsn, ReceiveError, ReceiveObserver, ReceiveOptions, Receiver, Spool};
 
-/// Tells of failures, and stops when enough is durable.
-struct Watch {
-    cancel: Cancel,
-    until: Option<Lsn>,
-}
+/// Tells of failures, and stops when WAL up to a position is durable.
+struct Watch(Cancel, Lsn);
 
 impl ReceiveObserver for Watch {
     fn durable(&mut self, lsn: DurableLsn) {
-        if self.until.is_some_and(|until| lsn.lsn() >= until) {
-            self.cancel.cancel();
+        if lsn.lsn() >= self.1 {
+            self.0.cancel();
         }
     }
 
@@ -47,12 +44,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::low_level::pipe::register(signal, signalled.try_clone()?)?;
     }
-    let options = ReceiveOptions { wake: Some(Arc::new(wake.into())), ..Default::default() };
-    let until = option("--until").map(|lsn| lsn.parse()).transpose()?;
+    let options = ReceiveOptions {
+        wake: Some(Arc::new(wake.into())),
+        ..Default::default()
+    };
+    let until = option("--until").map_or(Ok(Lsn::new(u64::MAX)), |lsn| lsn.parse())?;
     let cancel = Cancel::new();
-    let mut watch = Watch { cancel: cancel.clone(), until };
     let mut receiver = Receiver::new(transport, Spool::open(folder)?, options);
-    let stopped = receiver.run_forever(&cancel, &mut watch)?;
-    println!("durable up to {}", stopped.durable.map_or(Lsn::INVALID, DurableLsn::lsn));
+    let stopped = receiver.run_forever(&cancel, &mut Watch(cancel.clone(), until))?;
+    if let Some(lsn) = stopped.durable {
+        println!("durable up to {lsn}");
+    }
     Ok(())
 }
