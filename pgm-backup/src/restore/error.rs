@@ -81,7 +81,9 @@ pub enum RestoreError {
         reach: Reach,
     },
     /// WAL that makes the backup consistent is missing.
-    #[error("wal segment {missing} is missing from the archive, and backup {label} is not usable without it")]
+    #[error(
+        "wal segment {missing} is missing from the archive, and backup {label} is not usable without it"
+    )]
     BackupWithoutWal {
         /// The file name of the first missing segment.
         missing: String,
@@ -89,7 +91,9 @@ pub enum RestoreError {
         label: BackupLabel,
     },
     /// The timeline does not continue the backup's.
-    #[error("timeline {timeline} does not pass through backup {label}, which is on timeline {backup_timeline} up to {consistent}")]
+    #[error(
+        "timeline {timeline} does not pass through backup {label}, which is on timeline {backup_timeline} up to {consistent}"
+    )]
     OtherBranch {
         /// The timeline asked for.
         timeline: TimelineId,
@@ -149,8 +153,16 @@ pub enum RestoreError {
 }
 
 impl RestoreError {
-    pub(super) fn file(operation: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Self {
-        Self::File { operation, path: path.to_owned(), source: source.into() }
+    pub(super) fn file(
+        operation: &'static str,
+        path: &Path,
+        source: impl Into<std::io::Error>,
+    ) -> Self {
+        Self::File {
+            operation,
+            path: path.to_owned(),
+            source: source.into(),
+        }
     }
 
     /// Whether the request was refused before a byte was written.
@@ -185,15 +197,23 @@ impl RestoreError {
                     reachable.join(", ")
                 ))
             }
-            Self::Tablespace { .. } => Some("--tablespace OLD=NEW; `pgm-cli info` lists the tablespaces".into()),
-            Self::Directory { .. } => Some("name a directory that does not exist or is empty".into()),
+            Self::Tablespace { .. } => {
+                Some("--tablespace OLD=NEW; `pgm-cli info` lists the tablespaces".into())
+            }
+            Self::Directory { .. } => {
+                Some("name a directory that does not exist or is empty".into())
+            }
             Self::NoSpace { .. } => Some("restore onto a larger file system".into()),
             Self::File { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull => Some("restore onto a larger file system".into()),
-                std::io::ErrorKind::PermissionDenied => Some("run as a user that may write there".into()),
+                std::io::ErrorKind::PermissionDenied => {
+                    Some("run as a user that may write there".into())
+                }
                 _ => None,
             },
-            Self::Damaged { .. } => Some("restore another backup; `pgm-cli list-backup` lists them".into()),
+            Self::Damaged { .. } => {
+                Some("restore another backup; `pgm-cli list-backup` lists them".into())
+            }
         }
     }
 }

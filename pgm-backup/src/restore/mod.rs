@@ -127,9 +127,11 @@ impl RestorePlan {
     }
 
     fn segment_size(&self) -> Result<SegmentSize, RestoreError> {
-        SegmentSize::new(u64::from(self.entry.segment_bytes)).map_err(|error| RestoreError::Damaged {
-            label: self.entry.label,
-            reason: error.to_string(),
+        SegmentSize::new(u64::from(self.entry.segment_bytes)).map_err(|error| {
+            RestoreError::Damaged {
+                label: self.entry.label,
+                reason: error.to_string(),
+            }
         })
     }
 }
@@ -148,8 +150,18 @@ pub fn restore(
     let roots = Roots::prepare(&plan.request.directory, &plan.tablespaces)?;
     cx.report(Phase::Restore, 0, Some(entry.size.raw_bytes), "");
     let packs = manifest.packs().to_vec();
-    let source = Source { repository, server: &entry.server, label: entry.label, packs: &packs };
-    let prepared = place::Restoration { cx, roots: &roots, source, total_bytes: entry.size.raw_bytes };
+    let source = Source {
+        repository,
+        server: &entry.server,
+        label: entry.label,
+        packs: &packs,
+    };
+    let prepared = place::Restoration {
+        cx,
+        roots: &roots,
+        source,
+        total_bytes: entry.size.raw_bytes,
+    };
     // What PostgreSQL needs to recover is in place before `pg_control` makes the directory a server.
     let placed = place::place(prepared, manifest, workers(), || {
         roots.link_tablespaces()?;
@@ -183,5 +195,7 @@ fn report(plan: &RestorePlan, placed: Placed, elapsed: Duration) -> RestoreRepor
 }
 
 fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
+    std::thread::available_parallelism()
+        .map_or(1, NonZeroUsize::get)
+        .min(WORKERS_MAX)
 }

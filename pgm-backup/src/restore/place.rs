@@ -110,7 +110,12 @@ pub(super) fn place(
     workers: usize,
     before_control: impl FnOnce() -> Result<(), RestoreError>,
 ) -> Result<Placed, RestoreError> {
-    let Restoration { cx, roots, source, total_bytes } = restoration;
+    let Restoration {
+        cx,
+        roots,
+        source,
+        total_bytes,
+    } = restoration;
     let shared = Shared {
         cx,
         roots,
@@ -126,7 +131,12 @@ pub(super) fn place(
         for _ in 0..workers.max(1) {
             scope.spawn(|| shared.run_worker(&queue));
         }
-        let mut dispatcher = Dispatcher { shared: &shared, jobs, window: Vec::new(), placed: Placed::default() };
+        let mut dispatcher = Dispatcher {
+            shared: &shared,
+            jobs,
+            window: Vec::new(),
+            placed: Placed::default(),
+        };
         let control = dispatcher.run(manifest);
         let placed = dispatcher.placed;
         if control.is_err() {
@@ -136,7 +146,11 @@ pub(super) fn place(
         control.map(|control| (control, placed))
     });
     // The failure of a worker is the cause, that the dispatcher could go no further is not.
-    let failure = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let failure = shared
+        .failure
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     if let Some(error) = failure {
         return Err(error);
     }
@@ -186,29 +200,51 @@ impl Dispatcher<'_> {
     }
 
     fn file(&mut self, file: FileEntry) -> Result<(), RestoreError> {
-        let creation = if file.extents.len() == 1 { Creation::ByWriter } else { Creation::Done };
+        let creation = if file.extents.len() == 1 {
+            Creation::ByWriter
+        } else {
+            Creation::Done
+        };
         if creation == Creation::Done {
             let made = self.shared.roots.create(&file.path, file.mode)?;
             if file.size >= PREALLOCATE_MIN {
-                preallocate(&made, file.size)
-                    .map_err(|error| RestoreError::file("make room for", file.path.as_path(), error))?;
+                preallocate(&made, file.size).map_err(|error| {
+                    RestoreError::file("make room for", file.path.as_path(), error)
+                })?;
             }
         }
-        let destination = Arc::new(Destination { path: file.path, mode: file.mode, creation });
+        let destination = Arc::new(Destination {
+            path: file.path,
+            mode: file.mode,
+            creation,
+        });
         let pieces = file.extents.into_iter();
-        self.window.extend(pieces.map(|extent| Piece { destination: destination.clone(), extent }));
+        self.window.extend(pieces.map(|extent| Piece {
+            destination: destination.clone(),
+            extent,
+        }));
         Ok(())
     }
 
     fn hand_out(&mut self) -> Result<(), RestoreError> {
-        self.window.sort_by_key(|piece| (piece.extent.pack, piece.extent.frame_offset, piece.extent.start));
+        self.window.sort_by_key(|piece| {
+            (
+                piece.extent.pack,
+                piece.extent.frame_offset,
+                piece.extent.start,
+            )
+        });
         let mut job: Option<Job> = None;
         for piece in self.window.drain(..) {
             let place = (piece.extent.pack, piece.extent.frame_offset);
             match &mut job {
                 Some(open) if (open.pack, open.frame_offset) == place => open.pieces.push(piece),
                 _ => {
-                    let next = Job { pack: place.0, frame_offset: place.1, pieces: vec![piece] };
+                    let next = Job {
+                        pack: place.0,
+                        frame_offset: place.1,
+                        pieces: vec![piece],
+                    };
                     if let Some(full) = job.replace(next) {
                         send(self.shared, &self.jobs, full)?;
                     }
@@ -225,7 +261,8 @@ impl Dispatcher<'_> {
 fn send(shared: &Shared<'_>, jobs: &mpsc::SyncSender<Job>, job: Job) -> Result<(), RestoreError> {
     shared.check_stop()?;
     // All workers are gone only when one failed, and that failure is what is reported.
-    jobs.send(job).map_err(|_| RestoreError::Repository(Error::Cancelled))
+    jobs.send(job)
+        .map_err(|_| RestoreError::Repository(Error::Cancelled))
 }
 
 /// What one worker keeps between frames.
@@ -261,7 +298,13 @@ impl Shared<'_> {
             label: self.source.label,
             reason: error.to_string(),
         })?;
-        Ok(Worker { decoder, packs: HashMap::new(), stored: Vec::new(), raw: Vec::new(), file: None })
+        Ok(Worker {
+            decoder,
+            packs: HashMap::new(),
+            stored: Vec::new(),
+            raw: Vec::new(),
+            file: None,
+        })
     }
 
     fn fail(&self, error: RestoreError) {
@@ -272,7 +315,11 @@ impl Shared<'_> {
 
     fn check_stop(&self) -> Result<(), RestoreError> {
         self.cx.check_cancel()?;
-        if self.stop.is_cancelled() { Err(RestoreError::Repository(Error::Cancelled)) } else { Ok(()) }
+        if self.stop.is_cancelled() {
+            Err(RestoreError::Repository(Error::Cancelled))
+        } else {
+            Ok(())
+        }
     }
 
     fn carry_out(&self, worker: &mut Worker, job: &Job) -> Result<(), RestoreError> {
@@ -281,12 +328,19 @@ impl Shared<'_> {
         for piece in &job.pieces {
             let (start, length) = (piece.extent.start as usize, piece.extent.length as usize);
             let bytes = worker.raw.get(start..).and_then(|rest| rest.get(..length));
-            let bytes = bytes.ok_or_else(|| self.damaged(&piece.destination.path, "an extent leaves its frame"))?;
+            let bytes = bytes.ok_or_else(|| {
+                self.damaged(&piece.destination.path, "an extent leaves its frame")
+            })?;
             write(self.roots, &mut worker.file, piece, bytes)?;
         }
-        let bytes: u64 = job.pieces.iter().map(|piece| u64::from(piece.extent.length)).sum();
+        let bytes: u64 = job
+            .pieces
+            .iter()
+            .map(|piece| u64::from(piece.extent.length))
+            .sum();
         let done = self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.cx.report(Phase::Restore, done, Some(self.total_bytes), "");
+        self.cx
+            .report(Phase::Restore, done, Some(self.total_bytes), "");
         Ok(())
     }
 
@@ -298,19 +352,29 @@ impl Shared<'_> {
             worker.packs.insert(job.pack, self.open_pack(job.pack)?);
         }
         let pack = &worker.packs[&job.pack];
-        let location = frame_at(pack.frames(), job.frame_offset).ok_or_else(|| RestoreError::Damaged {
-            label: self.source.label,
-            reason: format!("pack {} has no frame at {}", job.pack, job.frame_offset),
-        })?;
-        pack.read(location, &mut worker.decoder, &mut worker.stored, &mut worker.raw)
-            .map_err(|error| RestoreError::Repository(error.into()))
+        let location =
+            frame_at(pack.frames(), job.frame_offset).ok_or_else(|| RestoreError::Damaged {
+                label: self.source.label,
+                reason: format!("pack {} has no frame at {}", job.pack, job.frame_offset),
+            })?;
+        pack.read(
+            location,
+            &mut worker.decoder,
+            &mut worker.stored,
+            &mut worker.raw,
+        )
+        .map_err(|error| RestoreError::Repository(error.into()))
     }
 
     fn open_pack(&self, number: u32) -> Result<PackReader, RestoreError> {
-        let record = self.source.packs.get(number as usize).ok_or_else(|| RestoreError::Damaged {
-            label: self.source.label,
-            reason: format!("the manifest has no pack {number}"),
-        })?;
+        let record =
+            self.source
+                .packs
+                .get(number as usize)
+                .ok_or_else(|| RestoreError::Damaged {
+                    label: self.source.label,
+                    reason: format!("the manifest has no pack {number}"),
+                })?;
         Ok(self.source.repository.pack(self.source.server, record)?)
     }
 
@@ -337,11 +401,22 @@ impl Shared<'_> {
         };
         let creation = Creation::Done;
         self.roots.create(&control.path, control.mode)?;
-        let destination = Arc::new(Destination { path: control.path.clone(), mode: control.mode, creation });
+        let destination = Arc::new(Destination {
+            path: control.path.clone(),
+            mode: control.mode,
+            creation,
+        });
         let mut worker = self.worker()?;
         for extent in &control.extents {
-            let piece = Piece { destination: destination.clone(), extent: *extent };
-            let job = Job { pack: extent.pack, frame_offset: extent.frame_offset, pieces: vec![piece] };
+            let piece = Piece {
+                destination: destination.clone(),
+                extent: *extent,
+            };
+            let job = Job {
+                pack: extent.pack,
+                frame_offset: extent.frame_offset,
+                pieces: vec![piece],
+            };
             self.carry_out(&mut worker, &job)?;
         }
         Ok(())
@@ -349,7 +424,10 @@ impl Shared<'_> {
 
     fn damaged(&self, path: &FilePath, reason: &str) -> RestoreError {
         let reason = format!("file {}: {reason}", path.as_path().display());
-        RestoreError::Damaged { label: self.source.label, reason }
+        RestoreError::Damaged {
+            label: self.source.label,
+            reason,
+        }
     }
 }
 
@@ -360,7 +438,10 @@ fn write(
     bytes: &[u8],
 ) -> Result<(), RestoreError> {
     let destination = &piece.destination;
-    if !open.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, destination)) {
+    if !open
+        .as_ref()
+        .is_some_and(|(last, _)| Arc::ptr_eq(last, destination))
+    {
         let file = match destination.creation {
             Creation::ByWriter => roots.create(&destination.path, destination.mode)?,
             Creation::Done => roots.open(&destination.path)?,
@@ -373,7 +454,9 @@ fn write(
 }
 
 fn frame_at(frames: &[FrameLocation], offset: u64) -> Option<&FrameLocation> {
-    let index = frames.binary_search_by_key(&offset, |frame| frame.offset).ok()?;
+    let index = frames
+        .binary_search_by_key(&offset, |frame| frame.offset)
+        .ok()?;
     frames.get(index)
 }
 

@@ -66,7 +66,9 @@ fn candidates(
     if let Some(damaged) = catalog.damaged().last() {
         catalog.find(&damaged.label.to_string())?;
     }
-    Err(RestoreError::NoBackup { server: server.clone() })
+    Err(RestoreError::NoBackup {
+        server: server.clone(),
+    })
 }
 
 /// The first candidate from which the target can be reached.
@@ -87,7 +89,9 @@ fn choose(
             Ok(way) => return Ok((entry, way)),
             // An older backup may do, and if none does, the oldest says how early the target is.
             Err(error @ RestoreError::BeforeBackup { .. }) => refusal = Some(error),
-            Err(error @ (RestoreError::OtherBranch { .. } | RestoreError::BackupWithoutWal { .. })) => {
+            Err(
+                error @ (RestoreError::OtherBranch { .. } | RestoreError::BackupWithoutWal { .. }),
+            ) => {
                 refusal.get_or_insert(error);
             }
             Err(error) => return Err(error),
@@ -104,31 +108,47 @@ fn find_way(
     request: &RestoreRequest,
 ) -> Result<Way, RestoreError> {
     let index = archive.index(segment_size(entry)?, spool)?;
-    Wal { archive, spool, index }.find_way(cx, entry, request)
+    Wal {
+        archive,
+        spool,
+        index,
+    }
+    .find_way(cx, entry, request)
 }
 
 /// A backup that brings its WAL along needs no archive, and ends where it ends.
 fn stand_alone(entry: &BackupEntry, request: &RestoreRequest) -> Result<Way, RestoreError> {
     let history = pgm_wal::History::root(entry.timeline);
     match (entry.wal, &request.target) {
-        (BackupWal::Included, Target::Latest | Target::Immediate) => {
-            Ok(Way { history, reach: None, wal_segments: 0 })
-        }
+        (BackupWal::Included, Target::Latest | Target::Immediate) => Ok(Way {
+            history,
+            reach: None,
+            wal_segments: 0,
+        }),
         (BackupWal::Included, target) => Err(RestoreError::BeyondArchive {
             target: target.clone(),
-            reach: super::Reach { end: entry.end_lsn, timeline: entry.timeline, last_commit: None },
+            reach: super::Reach {
+                end: entry.end_lsn,
+                timeline: entry.timeline,
+                last_commit: None,
+            },
         }),
         (BackupWal::Archive, _) => {
             let size = segment_size(entry)?;
             let first = pgm_wal::SegmentName::at(entry.timeline, entry.start_lsn, size);
-            Err(RestoreError::BackupWithoutWal { missing: first.file_name(size), label: entry.label })
+            Err(RestoreError::BackupWithoutWal {
+                missing: first.file_name(size),
+                label: entry.label,
+            })
         }
     }
 }
 
 fn segment_size(entry: &BackupEntry) -> Result<SegmentSize, RestoreError> {
-    SegmentSize::new(u64::from(entry.segment_bytes))
-        .map_err(|error| RestoreError::Damaged { label: entry.label, reason: error.to_string() })
+    SegmentSize::new(u64::from(entry.segment_bytes)).map_err(|error| RestoreError::Damaged {
+        label: entry.label,
+        reason: error.to_string(),
+    })
 }
 
 /// Refuses a file system that is too small, before anything is written to it.
@@ -136,10 +156,16 @@ fn check_room(directory: &Path, needed: u64) -> Result<(), RestoreError> {
     let Some(existing) = directory.ancestors().find(|ancestor| ancestor.exists()) else {
         return Ok(());
     };
-    let Ok(file_system) = rustix::fs::statvfs(existing) else { return Ok(()) };
+    let Ok(file_system) = rustix::fs::statvfs(existing) else {
+        return Ok(());
+    };
     let free = file_system.f_bavail.saturating_mul(file_system.f_frsize);
     if free >= needed {
         return Ok(());
     }
-    Err(RestoreError::NoSpace { path: directory.to_owned(), free, needed })
+    Err(RestoreError::NoSpace {
+        path: directory.to_owned(),
+        free,
+        needed,
+    })
 }

@@ -7,9 +7,9 @@ use pgm_wal::archive::{Archive, ArchiveIndex, ArchiveSource};
 use pgm_wal::record::{self, Inclusion, RecordReader, Scan, Side, StopPoint};
 use pgm_wal::{History, SegmentName, SegmentNumber, SegmentSize, Spool};
 
+use super::RestoreRequest;
 use super::error::{Reach, RestoreError};
 use super::target::{Boundary, Target, TimelineChoice};
-use super::RestoreRequest;
 use crate::catalog::{BackupEntry, BackupWal};
 use crate::context::{Context, Phase};
 use crate::error::Error;
@@ -52,10 +52,20 @@ impl Wal<'_> {
         request: &RestoreRequest,
     ) -> Result<Way, RestoreError> {
         let history = self.history(entry, request.timeline)?;
-        let search = Search { wal: self, cx, entry, request, history: &history };
+        let search = Search {
+            wal: self,
+            cx,
+            entry,
+            request,
+            history: &history,
+        };
         let (reach, last) = search.run()?;
         let wal_segments = numbers(entry.start_lsn, last, self.index.segment_size()).count() as u64;
-        Ok(Way { history, reach, wal_segments })
+        Ok(Way {
+            history,
+            reach,
+            wal_segments,
+        })
     }
 
     /// The history of the timeline to follow: the chosen one, or the newest that passes through the backup's end.
@@ -72,7 +82,8 @@ impl Wal<'_> {
         for timeline in timelines {
             let history = self.archive.history(timeline, self.spool)?;
             // WAL of a timeline without its history file cannot be placed; the backup's own needs no ancestors.
-            let history = history.or_else(|| (timeline == entry.timeline).then(|| History::root(timeline)));
+            let history =
+                history.or_else(|| (timeline == entry.timeline).then(|| History::root(timeline)));
             if let Some(history) = history
                 && history.contains(entry.timeline, entry.end_lsn)
             {
@@ -82,7 +93,9 @@ impl Wal<'_> {
         let chosen = match choice {
             TimelineChoice::Newest => reachable.pop(),
             TimelineChoice::Exactly(timeline) => {
-                let at = reachable.iter().position(|history| history.timeline() == timeline);
+                let at = reachable
+                    .iter()
+                    .position(|history| history.timeline() == timeline);
                 at.map(|at| reachable.swap_remove(at))
             }
         };
@@ -99,7 +112,11 @@ impl Wal<'_> {
     }
 
     fn source(&self) -> ArchiveSource {
-        ArchiveSource::new(self.archive.clone(), self.spool.cloned(), self.index.segment_size())
+        ArchiveSource::new(
+            self.archive.clone(),
+            self.spool.cloned(),
+            self.index.segment_size(),
+        )
     }
 }
 
@@ -172,11 +189,18 @@ impl Search<'_> {
         if reach >= entry.end_lsn {
             return Ok(reach);
         }
-        Err(RestoreError::BackupWithoutWal { missing: self.segment_at(reach), label: entry.label })
+        Err(RestoreError::BackupWithoutWal {
+            missing: self.segment_at(reach),
+            label: entry.label,
+        })
     }
 
     fn tail(&self, contiguous: Lsn) -> Result<record::Tail, RestoreError> {
-        let oldest = self.wal.index.segment_size().round_down(self.entry.start_lsn);
+        let oldest = self
+            .wal
+            .index
+            .segment_size()
+            .round_down(self.entry.start_lsn);
         let last_byte = Lsn::new(contiguous.bytes().saturating_sub(1));
         let mut source = self.wal.source();
         self.scan(|scan| record::last_valid(scan, &mut source, self.history, last_byte, oldest))
@@ -185,7 +209,10 @@ impl Search<'_> {
     /// WAL behind `contiguous` on this way: then a hole lies between.
     fn hole(&self, contiguous: Lsn) -> Option<String> {
         let behind = self.wal.index.intervals().into_iter().any(|interval| {
-            let left_at = self.history.ancestor(interval.timeline).map(|ancestor| ancestor.end);
+            let left_at = self
+                .history
+                .ancestor(interval.timeline)
+                .map(|ancestor| ancestor.end);
             self.history.includes(interval.timeline)
                 && interval.start > contiguous
                 && left_at.is_none_or(|left_at| interval.start < left_at)
@@ -202,12 +229,19 @@ impl Search<'_> {
                 target,
                 reach: reach.clone(),
             },
-            None => RestoreError::BeyondArchive { target, reach: reach.clone() },
+            None => RestoreError::BeyondArchive {
+                target,
+                reach: reach.clone(),
+            },
         }
     }
 
     fn not_before_backup(&self, lsn: Lsn) -> Result<(), RestoreError> {
-        if lsn >= self.entry.end_lsn { Ok(()) } else { Err(self.before_backup()) }
+        if lsn >= self.entry.end_lsn {
+            Ok(())
+        } else {
+            Err(self.before_backup())
+        }
     }
 
     fn before_backup(&self) -> RestoreError {
@@ -265,9 +299,14 @@ impl Search<'_> {
         ask: impl FnOnce(&mut Scan<'_>) -> Result<T, record::RecordError>,
     ) -> Result<T, RestoreError> {
         let from = self.entry.start_lsn;
-        let mut progress =
-            |lsn: Lsn| self.cx.report(Phase::Plan, lsn.bytes_since(from), None, "reading WAL");
-        let mut scan = Scan { cancel: &self.cx.cancel, progress: &mut progress };
+        let mut progress = |lsn: Lsn| {
+            self.cx
+                .report(Phase::Plan, lsn.bytes_since(from), None, "reading WAL")
+        };
+        let mut scan = Scan {
+            cancel: &self.cx.cancel,
+            progress: &mut progress,
+        };
         let answer = ask(&mut scan);
         if self.cx.cancel.is_cancelled() {
             return Err(RestoreError::Repository(Error::Cancelled));
@@ -283,11 +322,22 @@ impl Search<'_> {
         };
         match &self.request.target {
             Target::Latest => record::Target::Latest,
-            Target::Immediate => record::Target::Immediate { consistent: self.entry.end_lsn },
-            Target::Time(time) => record::Target::Time { time: *time, inclusion },
-            Target::Lsn(lsn) => record::Target::Lsn { lsn: *lsn, inclusion },
+            Target::Immediate => record::Target::Immediate {
+                consistent: self.entry.end_lsn,
+            },
+            Target::Time(time) => record::Target::Time {
+                time: *time,
+                inclusion,
+            },
+            Target::Lsn(lsn) => record::Target::Lsn {
+                lsn: *lsn,
+                inclusion,
+            },
             // WAL holds the low 32 bits; PostgreSQL compares those too.
-            Target::Xid(xid) => record::Target::Xid { xid: *xid as u32, inclusion },
+            Target::Xid(xid) => record::Target::Xid {
+                xid: *xid as u32,
+                inclusion,
+            },
             Target::Name(name) => record::Target::Name(name.clone()),
         }
     }

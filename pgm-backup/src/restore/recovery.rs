@@ -41,7 +41,9 @@ fn is_recovery_setting(line: &[u8]) -> bool {
     let name = String::from_utf8_lossy(line).to_ascii_lowercase();
     let name_end = |c: char| c == '=' || c.is_whitespace();
     let name = name.trim_start().split(name_end).next().unwrap_or("");
-    name.starts_with("recovery_target") || name == "restore_command" || name == "recovery_end_command"
+    name.starts_with("recovery_target")
+        || name == "restore_command"
+        || name == "recovery_end_command"
 }
 
 fn lines(settings: &RecoverySettings<'_>) -> String {
@@ -65,9 +67,11 @@ fn lines(settings: &RecoverySettings<'_>) -> String {
     if *settings.target != Target::Latest {
         lines.push(("recovery_target_action", settings.action.word().into()));
     }
-    lines.into_iter().fold(String::new(), |text, (name, value)| {
-        text + name + " = " + &quoted(&value) + "\n"
-    })
+    lines
+        .into_iter()
+        .fold(String::new(), |text, (name, value)| {
+            text + name + " = " + &quoted(&value) + "\n"
+        })
 }
 
 /// A value in single quotes, as `guc-file.l` reads it back.
@@ -110,12 +114,17 @@ mod tests {
     #[test]
     fn names_cannot_break_out_of_their_quotes() {
         let target = Target::Name("a'b\\c".into());
-        assert!(rewrite_text("", &settings(&target)).contains("recovery_target_name = 'a''b\\\\c'\n"));
+        assert!(
+            rewrite_text("", &settings(&target)).contains("recovery_target_name = 'a''b\\\\c'\n")
+        );
     }
 
     #[test]
     fn the_end_of_the_archive_needs_no_target() {
         let text = rewrite_text("", &settings(&Target::Latest));
-        assert!(!text.contains("recovery_target_action") && text.contains("recovery_target_timeline = '1'"));
+        assert!(
+            !text.contains("recovery_target_action")
+                && text.contains("recovery_target_timeline = '1'")
+        );
     }
 }

@@ -66,7 +66,8 @@ impl Roots {
         let Some((root, relative)) = self.resolve(path) else {
             return Ok(());
         };
-        root.make_folder(relative, mode).map_err(|error| root.failed("make folder", relative, error))
+        root.make_folder(relative, mode)
+            .map_err(|error| root.failed("make folder", relative, error))
     }
 
     /// Makes a file that must not exist.
@@ -81,7 +82,11 @@ impl Roots {
 
     fn open_with(&self, path: &FilePath, flags: OFlags, mode: u32) -> Result<File, RestoreError> {
         let Some((root, relative)) = self.resolve(path) else {
-            return Err(RestoreError::file("write", path.as_path(), io::ErrorKind::IsADirectory));
+            return Err(RestoreError::file(
+                "write",
+                path.as_path(),
+                io::ErrorKind::IsADirectory,
+            ));
         };
         let open = || root.open(relative, flags, mode);
         let opened = match open() {
@@ -92,13 +97,17 @@ impl Roots {
             }
             other => other,
         };
-        opened.map(File::from).map_err(|error| root.failed("write", relative, error))
+        opened
+            .map(File::from)
+            .map_err(|error| root.failed("write", relative, error))
     }
 
     /// Makes the link to a tablespace.
     pub(super) fn link_tablespaces(&self) -> Result<(), RestoreError> {
         let folder = Path::new(TABLESPACES);
-        self.data.make_folder(folder, 0o700).map_err(|error| self.data.failed("make folder", folder, error))?;
+        self.data
+            .make_folder(folder, 0o700)
+            .map_err(|error| self.data.failed("make folder", folder, error))?;
         for (oid, root) in &self.tablespaces {
             let link = folder.join(oid.to_string());
             rustix::fs::symlinkat(&root.path, &self.data.folder, &link)
@@ -110,7 +119,8 @@ impl Roots {
     /// Makes everything that was written durable.
     pub(super) fn sync(&self) -> Result<(), RestoreError> {
         for root in self.all() {
-            rustix::fs::syncfs(&root.folder).map_err(|error| root.failed("sync", Path::new(""), error.into()))?;
+            rustix::fs::syncfs(&root.folder)
+                .map_err(|error| root.failed("sync", Path::new(""), error.into()))?;
         }
         Ok(())
     }
@@ -131,29 +141,46 @@ impl Roots {
     /// The root of `path` and the path within it; nothing for a tablespace's own folder, which is a root.
     fn resolve<'a>(&'a self, path: &'a FilePath) -> Option<(&'a Root, &'a Path)> {
         let bytes = path.as_bytes();
-        let below = bytes.strip_prefix(TABLESPACES.as_bytes()).and_then(|rest| rest.strip_prefix(b"/"));
+        let below = bytes
+            .strip_prefix(TABLESPACES.as_bytes())
+            .and_then(|rest| rest.strip_prefix(b"/"));
         let Some(below) = below else {
             return Some((&self.data, path.as_path()));
         };
         let mut parts = below.splitn(2, |&byte| byte == b'/');
-        let oid = parts.next().and_then(|oid| std::str::from_utf8(oid).ok()?.parse().ok());
+        let oid = parts
+            .next()
+            .and_then(|oid| std::str::from_utf8(oid).ok()?.parse().ok());
         let Some(root) = oid.and_then(|oid: u32| self.tablespaces.get(&oid)) else {
             return Some((&self.data, path.as_path()));
         };
-        parts.next().map(|rest| (root, Path::new(OsStr::from_bytes(rest))))
+        parts
+            .next()
+            .map(|rest| (root, Path::new(OsStr::from_bytes(rest))))
     }
 }
 
 impl Root {
     fn prepare(path: &Path) -> Result<Self, RestoreError> {
         let failed = |operation| move |error: io::Error| RestoreError::file(operation, path, error);
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make"))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed("make"))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed("protect"))?;
         clear(path).map_err(failed("clear"))?;
         File::create(path.join(MARKER)).map_err(failed("write to"))?;
-        let folder = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| failed("open")(error.into()))?;
-        Ok(Self { path: path.to_owned(), folder })
+        let folder = rustix::fs::open(
+            path,
+            OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| failed("open")(error.into()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            folder,
+        })
     }
 
     fn open(&self, relative: &Path, flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
@@ -164,11 +191,17 @@ impl Root {
         let mut made = PathBuf::new();
         let depth = relative.components().count();
         for (level, component) in relative.components().enumerate() {
-            let parent = if made.as_os_str().is_empty() { None } else {
+            let parent = if made.as_os_str().is_empty() {
+                None
+            } else {
                 Some(self.open(&made, OFlags::DIRECTORY | OFlags::RDONLY, 0)?)
             };
             let parent = parent.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
-            let mode = if level + 1 == depth { mode & 0o777 } else { 0o700 };
+            let mode = if level + 1 == depth {
+                mode & 0o777
+            } else {
+                0o700
+            };
             match rustix::fs::mkdirat(parent, component.as_os_str(), Mode::from_raw_mode(mode)) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => made.push(component),
                 Err(error) => return Err(error.into()),
@@ -183,7 +216,12 @@ impl Root {
 }
 
 /// Opens a path below a folder: no link is followed and nothing outside is reached.
-fn open_beneath(folder: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
+fn open_beneath(
+    folder: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: u32,
+) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mode = Mode::from_raw_mode(mode & 0o777);
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
@@ -198,14 +236,19 @@ fn open_beneath(folder: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: u32) -
 
 /// Refuses a folder that is neither absent, empty nor left by an unfinished restore.
 pub(super) fn refuse_foreign(path: &Path) -> Result<(), RestoreError> {
-    let refuse = |reason: &str| RestoreError::Directory { path: path.to_owned(), reason: reason.into() };
+    let refuse = |reason: &str| RestoreError::Directory {
+        path: path.to_owned(),
+        reason: reason.into(),
+    };
     if !path.is_absolute() {
         return Err(refuse("it is not an absolute path"));
     }
     let mut entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return parent_writable(path),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(refuse("it is not a directory")),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(refuse("it is not a directory"));
+        }
         Err(error) => return Err(RestoreError::file("read", path, error)),
     };
     if path.join(MARKER).exists() {
@@ -227,7 +270,8 @@ fn parent_writable(path: &Path) -> Result<(), RestoreError> {
 
 fn writable(folder: &Path) -> Result<(), RestoreError> {
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    rustix::fs::access(folder, access).map_err(|error| RestoreError::file("write to", folder, error))
+    rustix::fs::access(folder, access)
+        .map_err(|error| RestoreError::file("write to", folder, error))
 }
 
 /// Removes everything but the marker.
@@ -280,7 +324,10 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         fs::create_dir(scratch.path().join("space")).unwrap();
         fs::write(scratch.path().join("space/precious"), "x").unwrap();
-        assert!(matches!(prepare(scratch.path()), Err(RestoreError::Directory { .. })));
+        assert!(matches!(
+            prepare(scratch.path()),
+            Err(RestoreError::Directory { .. })
+        ));
         assert!(scratch.path().join("space/precious").exists());
         assert!(!scratch.path().join("data").exists());
     }
@@ -300,7 +347,11 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let roots = prepare(scratch.path()).unwrap();
         fs::create_dir(scratch.path().join("outside")).unwrap();
-        std::os::unix::fs::symlink(scratch.path().join("outside"), scratch.path().join("data/base")).unwrap();
+        std::os::unix::fs::symlink(
+            scratch.path().join("outside"),
+            scratch.path().join("data/base"),
+        )
+        .unwrap();
         assert!(roots.create(&path("base/1"), 0o600).is_err());
         assert!(!scratch.path().join("outside/1").exists());
     }

@@ -36,7 +36,9 @@ pub(super) fn write(
         action: plan.request.action,
         timeline: plan.timeline,
     };
-    rewrite(&folder.join(recovery::AUTO_CONF), |existing| recovery::rewrite(existing, &settings))?;
+    rewrite(&folder.join(recovery::AUTO_CONF), |existing| {
+        recovery::rewrite(existing, &settings)
+    })?;
     new_file(&folder.join(recovery::SIGNAL))?;
     Ok(())
 }
@@ -48,13 +50,22 @@ fn rewrite(path: &Path, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<(), Res
         Err(error) => return Err(RestoreError::file("read", path, error)),
     };
     let mut open = OpenOptions::new();
-    let opened = open.write(true).create(true).truncate(true).mode(0o600).open(path);
+    let opened = open
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
     opened
         .and_then(|mut file| file.write_all(&change(&existing)))
         .map_err(|error| RestoreError::file("write", path, error))
 }
 
 fn new_file(path: &Path) -> Result<fs::File, RestoreError> {
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let opened = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
     opened.map_err(|error| RestoreError::file("write", path, error))
 }

@@ -15,19 +15,29 @@ pub(super) fn places(
     let mut places = BTreeMap::new();
     for tablespace in &entry.tablespaces {
         let old = Path::new(&tablespace.location);
-        let new = mappings.iter().find(|(from, _)| from == old).map_or(old, |(_, to)| to);
+        let new = mappings
+            .iter()
+            .find(|(from, _)| from == old)
+            .map_or(old, |(_, to)| to);
         places.insert(tablespace.oid, new.to_owned());
     }
     for (old, new) in mappings {
-        if !entry.tablespaces.iter().any(|tablespace| Path::new(&tablespace.location) == old) {
+        if !entry
+            .tablespaces
+            .iter()
+            .any(|tablespace| Path::new(&tablespace.location) == old)
+        {
             return Err(refuse(old, "the backup has no tablespace there"));
         }
         if !new.is_absolute() {
             return Err(refuse(new, "its new place is not an absolute path"));
         }
     }
-    let all: Vec<&Path> =
-        places.values().map(PathBuf::as_path).chain(std::iter::once(directory)).collect();
+    let all: Vec<&Path> = places
+        .values()
+        .map(PathBuf::as_path)
+        .chain(std::iter::once(directory))
+        .collect();
     for (index, place) in all.iter().enumerate() {
         for other in &all[..index] {
             if place.starts_with(other) || other.starts_with(place) {
@@ -40,5 +50,8 @@ pub(super) fn places(
 }
 
 fn refuse(path: &Path, reason: &str) -> RestoreError {
-    RestoreError::Tablespace { path: path.to_owned(), reason: reason.to_owned() }
+    RestoreError::Tablespace {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
 }

@@ -41,7 +41,10 @@ pub(super) fn place(
         match archive.fetch(name, size, &folder.join(&file_name), spool)? {
             Lookup::Delivered(_) => {}
             _ => {
-                return Err(RestoreError::BackupWithoutWal { missing: file_name, label: entry.label });
+                return Err(RestoreError::BackupWithoutWal {
+                    missing: file_name,
+                    label: entry.label,
+                });
             }
         }
     }
