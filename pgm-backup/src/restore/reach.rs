@@ -301,7 +301,7 @@ impl Search<'_> {
         let from = self.entry.start_lsn;
         let mut progress = |lsn: Lsn| {
             self.cx
-                .report(Phase::Plan, lsn.bytes_since(from), None, "reading WAL")
+                .report(Phase::Plan, lsn.bytes_since(from), None, "reading WAL");
         };
         let mut scan = Scan {
             cancel: &self.cx.cancel,
