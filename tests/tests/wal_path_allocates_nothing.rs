@@ -2,6 +2,7 @@
 //!
 //! Counted on the receiving thread alone, first with a transport inside the test, then through a real connection.
 #![allow(unsafe_code)] // A global allocator can only be written with it.
+#![allow(clippy::unwrap_used)] // All of it is test code, also what has no `#[test]` on it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
