@@ -28,16 +28,16 @@ archive, 128 recovery must stop (damage, a gap, a storage error).";
 #[command(name = "pgm-cli", version, styles = STYLES, after_help = EXIT_STATUS, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// The daemon's directory: configuration (pgmd.ron), spool, repository and socket
-    #[arg(short = 'D', long, global = true, env = "PGM_DIRECTORY", value_name = "DIR")]
+    #[arg(short = 'D', long, global = true, help_heading = "Everywhere", env = "PGM_DIRECTORY", value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
     /// The configuration file, when it is not DIR/pgmd.ron
-    #[arg(short = 'c', long, global = true, env = "PGM_CONFIG", value_name = "FILE")]
+    #[arg(short = 'c', long, global = true, help_heading = "Everywhere", env = "PGM_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// How to print results
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    #[arg(long, global = true, help_heading = "Everywhere", value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
     /// Say more on standard error (-v, -vv)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = "Everywhere", action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// What to do
     #[command(subcommand)]
