@@ -18,7 +18,7 @@ pub enum Error {
     Storage(#[from] StorageError),
     /// The server or the connection to it failed.
     #[error(transparent)]
-    Server(#[from] pgm_proto::Error),
+    Server(pgm_proto::Error),
     /// Somebody asked for the operation to stop.
     #[error("cancelled")]
     Cancelled,
@@ -155,6 +155,16 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl From<pgm_proto::Error> for Error {
+    fn from(error: pgm_proto::Error) -> Self {
+        match error {
+            // Only a cancelled operation interrupts its own session.
+            pgm_proto::Error::Interrupted => Self::Cancelled,
+            error => Self::Server(error),
+        }
+    }
 }
 
 impl Error {

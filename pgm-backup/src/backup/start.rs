@@ -31,6 +31,8 @@ pub(super) fn start<'a>(
     server: &ServerName,
     request: &BackupRequest,
 ) -> Result<Started<'a>> {
+    let cancel = cx.cancel.clone();
+    client.set_interrupt(move || cancel.is_cancelled());
     let version = client.server_version();
     if version.major() < MAJOR_MIN {
         return Err(Error::UnsupportedVersion {
