@@ -28,10 +28,24 @@ archive, 128 recovery must stop (damage, a gap, a storage error).";
 #[command(name = "pgm-cli", version, styles = STYLES, after_help = EXIT_STATUS, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// The daemon's directory: configuration (pgmd.ron), spool, repository and socket
-    #[arg(short = 'D', long, global = true, help_heading = "Everywhere", env = "PGM_DIRECTORY", value_name = "DIR")]
+    #[arg(
+        short = 'D',
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        env = "PGM_DIRECTORY",
+        value_name = "DIR"
+    )]
     pub(crate) directory: Option<PathBuf>,
     /// The configuration file, when it is not DIR/pgmd.ron
-    #[arg(short = 'c', long, global = true, help_heading = "Everywhere", env = "PGM_CONFIG", value_name = "FILE")]
+    #[arg(
+        short = 'c',
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        env = "PGM_CONFIG",
+        value_name = "FILE"
+    )]
     pub(crate) config: Option<PathBuf>,
     /// How to print results
     #[arg(long, global = true, help_heading = "Everywhere", value_enum, default_value_t = Format::Text)]
@@ -209,6 +223,10 @@ pub(crate) struct RestoreArguments {
 /// The place where recovery ends: at most one.
 #[derive(Debug, Args)]
 #[group(id = "stop", required = false, multiple = false)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are named as the options are"
+)]
 pub(crate) struct StopArguments {
     /// Recover to this moment, such as '2026-11-22 10:00:00+00' (local time when it names no zone)
     #[arg(long, value_name = "T", value_parser = parse_time)]
@@ -298,13 +316,19 @@ fn parse_server(text: &str) -> Result<(ServerName, String), String> {
     let (name, conninfo) = text
         .split_once('=')
         .ok_or("write NAME=CONNINFO, such as prod='host=db1 user=backup'")?;
-    let name = name.parse::<ServerName>().map_err(|error| error.to_string())?;
-    conninfo.parse::<pgm_proto::ConnInfo>().map_err(|error| error.to_string())?;
+    let name = name
+        .parse::<ServerName>()
+        .map_err(|error| error.to_string())?;
+    conninfo
+        .parse::<pgm_proto::ConnInfo>()
+        .map_err(|error| error.to_string())?;
     Ok((name, conninfo.to_owned()))
 }
 
 fn parse_tablespace(text: &str) -> Result<(PathBuf, PathBuf), String> {
-    let (old, new) = text.split_once('=').ok_or("write OLD=NEW, two absolute paths")?;
+    let (old, new) = text
+        .split_once('=')
+        .ok_or("write OLD=NEW, two absolute paths")?;
     let (old, new) = (PathBuf::from(old), PathBuf::from(new));
     match (old.is_absolute(), new.is_absolute()) {
         (true, true) => Ok((old, new)),
@@ -316,7 +340,10 @@ fn parse_tablespace(text: &str) -> Result<(PathBuf, PathBuf), String> {
 /// Reads a moment as PostgreSQL prints it (`2026-11-22 10:00:00.5+00`) or in RFC 3339; local when it names no zone.
 fn parse_time(text: &str) -> Result<jiff::Timestamp, String> {
     let text = text.trim();
-    let iso = text.replacen(' ', "T", 1).replace(" UTC", "Z").replace(' ', "");
+    let iso = text
+        .replacen(' ', "T", 1)
+        .replace(" UTC", "Z")
+        .replace(' ', "");
     if let Ok(moment) = iso.parse::<jiff::Timestamp>() {
         return Ok(moment);
     }
@@ -354,9 +381,27 @@ mod tests {
 
     #[test]
     fn at_most_one_target_is_taken() {
-        let two = ["pgm-cli", "restore", "s", "newest", "/d", "--target-xid", "7", "--target-immediate"];
+        let two = [
+            "pgm-cli",
+            "restore",
+            "s",
+            "newest",
+            "/d",
+            "--target-xid",
+            "7",
+            "--target-immediate",
+        ];
         assert!(Arguments::try_parse_from(two).is_err());
-        let one = ["pgm-cli", "restore", "s", "newest", "/d", "--target-xid", "7", "--exclusive"];
+        let one = [
+            "pgm-cli",
+            "restore",
+            "s",
+            "newest",
+            "/d",
+            "--target-xid",
+            "7",
+            "--exclusive",
+        ];
         assert!(Arguments::try_parse_from(one).is_ok());
         let none = ["pgm-cli", "restore", "s", "newest", "/d", "--exclusive"];
         assert!(Arguments::try_parse_from(none).is_err());

@@ -42,7 +42,11 @@ impl Failure {
 impl CliError {
     /// A failure with its text and the next step.
     pub(crate) fn new(failure: Failure, text: impl Display, hint: Option<String>) -> Self {
-        Self { failure, text: text.to_string(), hint }
+        Self {
+            failure,
+            text: text.to_string(),
+            hint,
+        }
     }
 
     /// The same error, ending with another exit status.

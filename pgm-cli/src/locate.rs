@@ -21,7 +21,10 @@ fn config_file(config: Option<&Path>, directory: Option<&Path>) -> Result<PathBu
         return Ok(directory.join(CONFIG_FILE));
     }
     let usual = [Path::new("."), Path::new("/etc/pgm")];
-    let found = usual.iter().map(|folder| folder.join(CONFIG_FILE)).find(|file| file.exists());
+    let found = usual
+        .iter()
+        .map(|folder| folder.join(CONFIG_FILE))
+        .find(|file| file.exists());
     found.ok_or_else(|| {
         CliError::new(
             Failure::Usage,

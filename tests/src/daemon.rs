@@ -28,10 +28,10 @@ impl Pgmd {
             process: None,
         };
         let quote = |text: &str| format!("{text:?}");
-        let entries: String = servers
+        let entries = servers
             .iter()
-            .map(|(name, conninfo)| format!("{}: (conninfo: {}),\n", quote(name), quote(conninfo)))
-            .collect();
+            .map(|(name, conninfo)| format!("{}: (conninfo: {}),\n", quote(name), quote(conninfo)));
+        let entries = entries.collect::<Vec<_>>().concat();
         fs::create_dir(pgmd.scratch.join("home")).expect("our own folder");
         pgmd.write_configuration(&format!("(\nservers: {{\n{entries}}},\n)\n"));
         pgmd

@@ -1,4 +1,5 @@
 //! A backup that is killed leaves nothing that is listed, nothing behind, and nothing in the next one's way.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
 //! The kit itself: servers of every major start, stop, crash, recover, and have standbys.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use pgm_tests::{Auth, Cluster, Major, StopMode, Tls, majors};
 

@@ -1,4 +1,5 @@
 //! Connecting to real servers: every way to log in, every degree of encryption, and what goes wrong there.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

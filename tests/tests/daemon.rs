@@ -1,4 +1,5 @@
 //! The daemon as a process: signals, reloads, a second start, and what it leaves when it is gone.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use std::fs;
 use std::process::Command;

@@ -1,4 +1,5 @@
 //! WAL that the receiver brings home is the server's, byte for byte, whatever happens on the way.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use std::fs;
 use std::path::Path;

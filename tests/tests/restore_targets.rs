@@ -1,4 +1,5 @@
 //! A restore ends exactly where it was told to, on every major.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use pgm_tests::{Cluster, Major, Pgmd, majors, wait_until};
 

@@ -1,4 +1,5 @@
 //! A stand-alone backup, its WAL included, restores byte for byte and starts; on every major.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -26,17 +27,31 @@ struct Backups {
 impl Backups {
     fn new() -> Self {
         let folder = Scratch::new("b");
-        let storage = LocalStorage::create(&folder.join("repository")).unwrap();
+        let storage = LocalStorage::create(folder.join("repository")).unwrap();
         let repository = Repository::create(Arc::new(storage)).unwrap();
-        Self { repository, server: "main".parse().unwrap(), folder }
+        Self {
+            repository,
+            server: "main".parse().unwrap(),
+            folder,
+        }
     }
 
     fn take(&self, cluster: &Cluster) {
         let conninfo: ConnInfo = cluster.conninfo().parse().unwrap();
         let mut client = Client::connect(&conninfo, Session::PhysicalReplication).unwrap();
-        let request = BackupRequest { wal: BackupWal::Included, ..BackupRequest::default() };
-        backup(&Context::quiet(), &mut client, &self.repository, &self.server, &request, &NoArchive)
-            .unwrap();
+        let request = BackupRequest {
+            wal: BackupWal::Included,
+            ..BackupRequest::default()
+        };
+        backup(
+            &Context::quiet(),
+            &mut client,
+            &self.repository,
+            &self.server,
+            &request,
+            &NoArchive,
+        )
+        .unwrap();
     }
 
     fn restore(&self, tablespaces: Vec<(PathBuf, PathBuf)>) -> Result<PathBuf, RestoreError> {
@@ -65,7 +80,11 @@ fn add_oddities(data: &Path) {
     fs::write(data.join("zero"), b"").unwrap();
     fs::write(data.join("with space, 'quote' and \"more\""), b"odd").unwrap();
     fs::write(data.join("ümlaut-名"), b"odd").unwrap();
-    fs::write(data.join(std::ffi::OsStr::from_bytes(b"not-utf8-\xff\xfe")), b"odd").unwrap();
+    fs::write(
+        data.join(std::ffi::OsStr::from_bytes(b"not-utf8-\xff\xfe")),
+        b"odd",
+    )
+    .unwrap();
     std::os::unix::fs::symlink("/etc/hostname", data.join("link")).unwrap();
 }
 
@@ -78,7 +97,9 @@ fn every_major_restores_byte_for_byte_and_starts() {
         add_oddities(cluster.data());
         let backups = Backups::new();
         backups.take(&cluster);
-        let old = PathBuf::from(cluster.value("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'space'"));
+        let old = PathBuf::from(cluster.value(
+            "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'space'",
+        ));
         let new = backups.folder.join("moved space");
         let expected = cluster.value("select count(*) || ' ' || sum(hashtext(t::text)) from t");
         cluster.stop(StopMode::Fast);
@@ -88,29 +109,71 @@ fn every_major_restores_byte_for_byte_and_starts() {
         // Nothing changed between the backup and now but what a shutdown writes.
         let changes = |path: &Path| {
             let text = path.to_string_lossy();
-            ["pg_wal", "global/pg_control", "backup_label", "backup_manifest", "postmaster", "pg_stat", "pg_logical",
-             "pg_xact", "pg_subtrans", "pg_replslot", "pg_notify", "pg_dynshmem", "pg_snapshots", "pg_multixact", "link",
-             "pg_tblspc", "current_logfiles", "log"]
-                .iter()
-                .any(|name| text.starts_with(name) || text.contains("pg_internal.init"))
+            [
+                "pg_wal",
+                "global/pg_control",
+                "backup_label",
+                "backup_manifest",
+                "postmaster",
+                "pg_stat",
+                "pg_logical",
+                "pg_xact",
+                "pg_subtrans",
+                "pg_replslot",
+                "pg_notify",
+                "pg_dynshmem",
+                "pg_snapshots",
+                "pg_multixact",
+                "link",
+                "pg_tblspc",
+                "current_logfiles",
+                "log",
+            ]
+            .iter()
+            .any(|name| text.starts_with(name) || text.contains("pg_internal.init"))
         };
-        let unlogged = |path: &Path| fs::metadata(cluster.data().join(path)).is_ok_and(|_| {
-            let init = format!("{}_init", path.to_string_lossy().split('_').next().unwrap());
-            cluster.data().join(init).exists()
-        });
-        let found: Vec<_> = differences(cluster.data(), &directory, |path| changes(path) || unlogged(path))
-            .into_iter()
-            // Hint bits and statistics that the shutdown wrote after the backup.
-            .filter(|difference| !difference.path.starts_with("base") && !difference.path.starts_with("global"))
-            .collect();
-        assert!(found.is_empty(), "PostgreSQL {major}: {}", found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
-        assert!(fs::symlink_metadata(directory.join("link")).is_err(), "PostgreSQL sends no links but those to tablespaces");
+        let unlogged = |path: &Path| {
+            fs::metadata(cluster.data().join(path)).is_ok_and(|_| {
+                let init = format!("{}_init", path.to_string_lossy().split('_').next().unwrap());
+                cluster.data().join(init).exists()
+            })
+        };
+        let found: Vec<_> = differences(cluster.data(), &directory, |path| {
+            changes(path) || unlogged(path)
+        })
+        .into_iter()
+        // Hint bits and statistics that the shutdown wrote after the backup.
+        .filter(|difference| {
+            !difference.path.starts_with("base") && !difference.path.starts_with("global")
+        })
+        .collect();
+        assert!(
+            found.is_empty(),
+            "PostgreSQL {major}: {}",
+            found
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
+        assert!(
+            fs::symlink_metadata(directory.join("link")).is_err(),
+            "PostgreSQL sends no links but those to tablespaces"
+        );
 
         let mut restored = Cluster::on(major, &directory);
         restored.start();
-        assert_eq!(restored.value("select count(*) || ' ' || sum(hashtext(t::text)) from t"), expected);
-        assert_eq!(restored.value("select count(*) from u"), "0", "unlogged tables are empty after recovery");
-        let place = restored.value("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'space'");
+        assert_eq!(
+            restored.value("select count(*) || ' ' || sum(hashtext(t::text)) from t"),
+            expected
+        );
+        assert_eq!(
+            restored.value("select count(*) from u"),
+            "0",
+            "unlogged tables are empty after recovery"
+        );
+        let place = restored
+            .value("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'space'");
         assert_eq!(Path::new(&place), new);
     }
 }
@@ -134,7 +197,10 @@ fn a_relation_over_one_gibibyte_is_restored() {
     let file = cluster.value("select pg_relation_filepath('big')");
     cluster.stop(StopMode::Fast);
     // Pages of zeros are valid empty pages; what is checked is that the file is split, stored and put together again.
-    let full = fs::File::options().write(true).open(cluster.data().join(&file)).unwrap();
+    let full = fs::File::options()
+        .write(true)
+        .open(cluster.data().join(&file))
+        .unwrap();
     full.set_len(1 << 30).unwrap();
     let second = fs::File::create(cluster.data().join(format!("{file}.1"))).unwrap();
     second.set_len(8192 * 3).unwrap();
@@ -147,5 +213,8 @@ fn a_relation_over_one_gibibyte_is_restored() {
     assert_eq!(fs::metadata(directory.join(&file)).unwrap().len(), 1 << 30);
     let mut restored = Cluster::on(Major::V17, &directory);
     restored.start();
-    assert_eq!(restored.value("select pg_relation_size('big')"), ((1_u64 << 30) + 8192 * 3).to_string());
+    assert_eq!(
+        restored.value("select pg_relation_size('big')"),
+        ((1_u64 << 30) + 8192 * 3).to_string()
+    );
 }

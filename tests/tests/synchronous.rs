@@ -1,4 +1,5 @@
 //! What was acknowledged is never lost: pgmd as a synchronous standby, its receive worker killed again and again.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use pgm_tests::{Cluster, Committers, Major, Pgmd, kill_worker, wait_for, wait_until};
 

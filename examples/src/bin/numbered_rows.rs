@@ -38,20 +38,29 @@ fn load(conninfo: &ConnInfo, file: &str, clients: u32) -> Result<(), Box<dyn Err
             scope.spawn(|| commit_until_gone(conninfo, &next, &acknowledged));
         }
     });
-    println!("the server is gone after {} attempts to commit a row", next.load(Ordering::Relaxed) - 1);
+    println!(
+        "the server is gone after {} attempts to commit a row",
+        next.load(Ordering::Relaxed) - 1
+    );
     Ok(())
 }
 
 fn commit_until_gone(conninfo: &ConnInfo, next: &AtomicU64, acknowledged: &Mutex<File>) {
-    let Ok(mut client) = Client::connect(conninfo, Session::Sql) else { return };
+    let Ok(mut client) = Client::connect(conninfo, Session::Sql) else {
+        return;
+    };
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        let insert = format!("INSERT INTO numbered (id, filler) VALUES ({number}, repeat(md5('{number}'), 8))");
+        let insert = format!(
+            "INSERT INTO numbered (id, filler) VALUES ({number}, repeat(md5('{number}'), 8))"
+        );
         if client.query(&insert).is_err() {
             return;
         }
         // Only now: the server has answered, so it promised to keep the row.
-        let written = acknowledged.lock().map(|mut file| writeln!(file, "{number}"));
+        let written = acknowledged
+            .lock()
+            .map(|mut file| writeln!(file, "{number}"));
         if !matches!(written, Ok(Ok(()))) {
             return;
         }
@@ -60,11 +69,26 @@ fn commit_until_gone(conninfo: &ConnInfo, next: &AtomicU64, acknowledged: &Mutex
 
 /// Counts acknowledged rows that are missing; there must be none.
 fn check(conninfo: &ConnInfo, file: &str) -> Result<(), Box<dyn Error>> {
-    let there: HashSet<String> = first_column(conninfo, "SELECT id FROM numbered")?.into_iter().collect();
-    let acknowledged = BufReader::new(File::open(file)?).lines().collect::<Result<Vec<_>, _>>()?;
-    let missing = acknowledged.iter().filter(|number| !there.contains(*number)).count();
-    println!("{} acknowledged rows, {} restored, {missing} missing", acknowledged.len(), there.len());
-    if missing == 0 { Ok(()) } else { Err(format!("{missing} acknowledged rows are missing").into()) }
+    let there: HashSet<String> = first_column(conninfo, "SELECT id FROM numbered")?
+        .into_iter()
+        .collect();
+    let acknowledged = BufReader::new(File::open(file)?)
+        .lines()
+        .collect::<Result<Vec<_>, _>>()?;
+    let missing = acknowledged
+        .iter()
+        .filter(|number| !there.contains(*number))
+        .count();
+    println!(
+        "{} acknowledged rows, {} restored, {missing} missing",
+        acknowledged.len(),
+        there.len()
+    );
+    if missing == 0 {
+        Ok(())
+    } else {
+        Err(format!("{missing} acknowledged rows are missing").into())
+    }
 }
 
 fn first_column(conninfo: &ConnInfo, sql: &str) -> Result<Vec<String>, Box<dyn Error>> {

@@ -38,8 +38,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cx = Context::quiet();
     // Refused here, before a byte is written, when the moment cannot be reached.
     let plan = plan(&cx, &repository, &archive, None, &server, request)?;
-    println!("backup {}, timeline {}, {} WAL segments", plan.entry.label, plan.timeline, plan.wal_segments);
+    println!(
+        "backup {}, timeline {}, {} WAL segments",
+        plan.entry.label, plan.timeline, plan.wal_segments
+    );
     let report = restore(&cx, &repository, &archive, None, &plan)?;
-    println!("{} files, {} bytes in {:?}", report.files, report.bytes, report.elapsed);
+    println!(
+        "{} files, {} bytes in {:?}",
+        report.files, report.bytes, report.elapsed
+    );
     Ok(())
 }

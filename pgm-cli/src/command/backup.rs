@@ -14,7 +14,13 @@ pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliEr
         spread_checkpoint: arguments.spread_checkpoint,
         max_rate_kib: arguments.max_rate,
     };
-    match daemon::call(cx, &Request::Backup { server: arguments.server, options })? {
+    match daemon::call(
+        cx,
+        &Request::Backup {
+            server: arguments.server,
+            options,
+        },
+    )? {
         Response::BackedUp(backup) => {
             match cx.format {
                 Format::Json => print_json(&backup),

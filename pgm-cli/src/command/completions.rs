@@ -8,6 +8,11 @@ use crate::arguments::{Arguments, CompletionsArguments};
 
 pub(super) fn run(arguments: &CompletionsArguments) -> ExitCode {
     let mut command = Arguments::command();
-    clap_complete::generate(arguments.shell, &mut command, "pgm-cli", &mut std::io::stdout());
+    clap_complete::generate(
+        arguments.shell,
+        &mut command,
+        "pgm-cli",
+        &mut std::io::stdout(),
+    );
     ExitCode::SUCCESS
 }

@@ -12,7 +12,7 @@ use crate::error::{CliError, Failure};
 use crate::output::progress::Bar;
 
 /// How long `shutdown` waits for the daemon to be gone.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(300);
+const SHUTDOWN_MAX: Duration = Duration::from_mins(5);
 
 /// Sends `request` and waits for the answer, with a progress bar when there is progress.
 pub(super) fn call(cx: &Cx, request: &Request) -> Result<Response, CliError> {

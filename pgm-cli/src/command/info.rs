@@ -13,7 +13,13 @@ use crate::output::{bytes, print_json};
 pub(super) fn run(cx: &Cx, arguments: InfoArguments) -> Result<ExitCode, CliError> {
     let backup = BackupChoice::parse(&arguments.backup);
     let details = if daemon::is_running(cx)? {
-        match daemon::call(cx, &Request::Info { server: arguments.server, backup })? {
+        match daemon::call(
+            cx,
+            &Request::Info {
+                server: arguments.server,
+                backup,
+            },
+        )? {
             Response::Backup(details) => details,
             other => return Err(daemon::unexpected(&other)),
         }
@@ -42,7 +48,10 @@ fn print_details(details: &BackupDetails) {
     line("Start LSN", &summary.start_lsn);
     line("End LSN", &summary.end_lsn);
     line("Size", &bytes(summary.raw_bytes));
-    line("Stored", &format!("{} ({})", bytes(summary.stored_bytes), summary.compression));
+    line(
+        "Stored",
+        &format!("{} ({})", bytes(summary.stored_bytes), summary.compression),
+    );
     line("Packs", &details.packs);
     if let Some(files) = details.files {
         line("Files", &files);
@@ -51,7 +60,10 @@ fn print_details(details: &BackupDetails) {
         line("Manifest checksum", checksum);
     }
     for tablespace in &details.tablespaces {
-        line("Tablespace", &format!("{} at {}", tablespace.oid, tablespace.location));
+        line(
+            "Tablespace",
+            &format!("{} at {}", tablespace.oid, tablespace.location),
+        );
     }
     for warning in &details.warnings {
         line("Warning", warning);

@@ -22,7 +22,11 @@ pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliErr
         .create(&directory)
         .map_err(|error| failed("make", &directory, &error))?;
     let file = directory.join(CONFIG_FILE);
-    let repository = arguments.repository.as_deref().map(std::path::absolute).transpose();
+    let repository = arguments
+        .repository
+        .as_deref()
+        .map(std::path::absolute)
+        .transpose();
     let repository = repository.map_err(|error| failed("find", &directory, &error))?;
     let repository = repository.unwrap_or_else(|| PathBuf::from("repository"));
     let sample = Sample {
@@ -37,7 +41,11 @@ pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliErr
     if arguments.no_check {
         return Ok(ExitCode::SUCCESS);
     }
-    let here = Cx { directory: Some(directory.clone()), config: None, format: cx.format };
+    let here = Cx {
+        directory: Some(directory.clone()),
+        config: None,
+        format: cx.format,
+    };
     let status = check::run(&here, &CheckArguments { server: None })?;
     if cx.format == Format::Text {
         print_next_steps(&directory, arguments);
@@ -47,7 +55,11 @@ pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliErr
 
 /// Writes a configuration that only its owner can read, since it may hold passwords.
 fn write_new(file: &Path, text: &str) -> Result<(), CliError> {
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let opened = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file);
     let mut opened = opened.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => CliError::new(
             Failure::Usage,
@@ -56,20 +68,28 @@ fn write_new(file: &Path, text: &str) -> Result<(), CliError> {
         ),
         _ => failed("write", file, &error),
     })?;
-    let written = opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all());
+    let written = opened
+        .write_all(text.as_bytes())
+        .and_then(|()| opened.sync_all());
     written.map_err(|error| failed("write", file, &error))
 }
 
 fn failed(verb: &str, path: &Path, error: &std::io::Error) -> CliError {
     let hint = (error.kind() == ErrorKind::PermissionDenied)
         .then(|| "choose a directory that you may write to".to_owned());
-    CliError::new(Failure::Failed, format!("cannot {verb} {}: {error}", path.display()), hint)
+    CliError::new(
+        Failure::Failed,
+        format!("cannot {verb} {}: {error}", path.display()),
+        hint,
+    )
 }
 
 fn print_next_steps(directory: &Path, arguments: &InitArguments) {
     let directory = shell_word(directory);
     println!("\nNext:");
-    println!("  pgmd -D {directory}                      # streams WAL; run it under your service manager");
+    println!(
+        "  pgmd -D {directory}                      # streams WAL; run it under your service manager"
+    );
     if let Some((server, _)) = arguments.servers.first() {
         println!("  pgm-cli -D {directory} backup {server}");
         println!("  pgm-cli -D {directory} restore {server} newest NEW_DATA_DIRECTORY");
@@ -78,6 +98,12 @@ fn print_next_steps(directory: &Path, arguments: &InitArguments) {
 
 fn shell_word(path: &Path) -> String {
     let text = PathBuf::from(path).display().to_string();
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
-    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    let plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
+    if plain {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }

@@ -11,7 +11,12 @@ use crate::output::{Table, bytes, print_json};
 
 pub(super) fn run(cx: &Cx, arguments: ListBackupArguments) -> Result<ExitCode, CliError> {
     let list = if daemon::is_running(cx)? {
-        match daemon::call(cx, &Request::ListBackups { server: arguments.server })? {
+        match daemon::call(
+            cx,
+            &Request::ListBackups {
+                server: arguments.server,
+            },
+        )? {
             Response::Backups(list) => list,
             other => return Err(daemon::unexpected(&other)),
         }
@@ -26,7 +31,9 @@ pub(super) fn run(cx: &Cx, arguments: ListBackupArguments) -> Result<ExitCode, C
 }
 
 fn print_list(list: &BackupList) {
-    let mut table = Table::new(["SERVER", "LABEL", "KIND", "STATUS", "TIMELINE", "START", "END", "SIZE", "STORED"]);
+    let mut table = Table::new([
+        "SERVER", "LABEL", "KIND", "STATUS", "TIMELINE", "START", "END", "SIZE", "STORED",
+    ]);
     for server in &list.servers {
         for backup in &server.backups {
             table.row([

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use pgm_mgmt::{BackupChoice, BackupDetails, BackupList, ClientError, Error, Gap, ServerBackups};
 use pgm_proto::{ServerName, SystemId};
-use pgm_wal::archive::{Archive, ArchiveError};
 use pgm_wal::Spool;
+use pgm_wal::archive::{Archive, ArchiveError};
 use pgmd::config::Config;
 use pgmd::repository;
 
@@ -23,9 +23,15 @@ pub(super) fn list(config: &Config, server: Option<&ServerName>) -> Result<Backu
         let archive = Archive::new(Arc::clone(repository.storage()), server.clone());
         let gaps = gaps(config, &archive)
             .map_err(|error| CliError::new(Failure::Failed, chain(&error), error.hint()))?;
-        Ok(ServerBackups { server, backups, gaps })
+        Ok(ServerBackups {
+            server,
+            backups,
+            gaps,
+        })
     });
-    Ok(BackupList { servers: servers.collect::<Result<_, CliError>>()? })
+    Ok(BackupList {
+        servers: servers.collect::<Result<_, CliError>>()?,
+    })
 }
 
 /// Everything about one backup.
@@ -55,10 +61,18 @@ pub(super) fn system_id(
 
 fn gaps(config: &Config, archive: &Archive) -> Result<Vec<Gap>, ArchiveError> {
     let spool = Spool::find(config.spool_of(archive.server()))?;
-    let Some(size) = archive.segment_size()? else { return Ok(Vec::new()) };
+    let Some(size) = archive.segment_size()? else {
+        return Ok(Vec::new());
+    };
     let index = archive.index(size, spool.as_ref())?;
     let gaps = index.gaps().into_iter();
-    Ok(gaps.map(|gap| Gap { timeline: gap.timeline, from: gap.start, to: gap.end }).collect())
+    Ok(gaps
+        .map(|gap| Gap {
+            timeline: gap.timeline,
+            from: gap.start,
+            to: gap.end,
+        })
+        .collect())
 }
 
 fn known(config: &Config, server: &ServerName) -> Result<ServerName, CliError> {

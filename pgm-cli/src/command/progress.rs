@@ -27,7 +27,9 @@ pub(super) fn run(cx: &Cx, arguments: &ProgressArguments) -> Result<ExitCode, Cl
 
 /// The jobs as a table; `status` shows it too.
 pub(super) fn table(jobs: &[JobProgress]) -> Table {
-    let mut table = Table::new(["JOB", "KIND", "SERVER", "PHASE", "DONE", "OF", "%", "RATE", "ETA"]);
+    let mut table = Table::new([
+        "JOB", "KIND", "SERVER", "PHASE", "DONE", "OF", "%", "RATE", "ETA",
+    ]);
     for job in jobs {
         let percent = job.total_bytes.filter(|total| *total > 0);
         let percent = percent.map(|total| job.done_bytes.min(total) * 100 / total);
@@ -40,7 +42,8 @@ pub(super) fn table(jobs: &[JobProgress]) -> Table {
             job.total_bytes.map_or_else(|| "-".into(), bytes),
             percent.map_or_else(|| "-".into(), |percent| percent.to_string()),
             format!("{}/s", bytes(job.rate_bytes)),
-            job.eta_seconds.map_or_else(|| "-".into(), |eta| seconds(eta as f64)),
+            job.eta_seconds
+                .map_or_else(|| "-".into(), |eta| seconds(eta as f64)),
         ]);
     }
     table

@@ -68,7 +68,13 @@ fn options(arguments: RestoreArguments) -> Result<RestoreOptions, CliError> {
 }
 
 fn point(stop: StopArguments) -> TargetPoint {
-    let StopArguments { target_time, target_lsn, target_xid, target_name, target_immediate } = stop;
+    let StopArguments {
+        target_time,
+        target_lsn,
+        target_xid,
+        target_name,
+        target_immediate,
+    } = stop;
     let time = target_time.map(|time| TargetPoint::Time(time.to_string()));
     time.or(target_lsn.map(TargetPoint::Lsn))
         .or(target_xid.map(TargetPoint::Xid))
@@ -78,10 +84,16 @@ fn point(stop: StopArguments) -> TargetPoint {
 }
 
 fn absolute(path: &Path) -> Result<String, CliError> {
-    let absolute = std::path::absolute(path).ok().and_then(|path| path.to_str().map(str::to_owned));
+    let absolute = std::path::absolute(path)
+        .ok()
+        .and_then(|path| path.to_str().map(str::to_owned));
     absolute.ok_or_else(|| {
         let text = format!("{} cannot be used as a directory's name", path.display());
-        CliError::new(Failure::Usage, text, Some("use an absolute path in UTF-8".into()))
+        CliError::new(
+            Failure::Usage,
+            text,
+            Some("use an absolute path in UTF-8".into()),
+        )
     })
 }
 
@@ -109,8 +121,17 @@ struct BarSink(Mutex<Option<Bar>>);
 
 impl ProgressSink for BarSink {
     fn report(&self, progress: &Progress<'_>) {
-        if let Some(bar) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            bar.update(progress.phase.word(), progress.done_bytes, progress.total_bytes);
+        if let Some(bar) = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
+            bar.update(
+                progress.phase.word(),
+                progress.done_bytes,
+                progress.total_bytes,
+            );
         }
     }
 }
@@ -129,7 +150,15 @@ fn print_plan(cx: &Cx, plan: &PlannedRestore) {
     if let Some(lsn) = plan.reachable_lsn {
         line("Reachable", &lsn);
     }
-    line("Data", &format!("{} from {} in {} packs", bytes(plan.raw_bytes), bytes(plan.stored_bytes), plan.packs));
+    line(
+        "Data",
+        &format!(
+            "{} from {} in {} packs",
+            bytes(plan.raw_bytes),
+            bytes(plan.stored_bytes),
+            plan.packs
+        ),
+    );
     line("WAL", &format!("{} segments", plan.wal_segments));
     for (index, step) in plan.steps.iter().enumerate() {
         line(if index == 0 { "Steps" } else { "" }, step);
@@ -150,7 +179,10 @@ fn print_outcome(cx: &Cx, outcome: &RestoreOutcome) {
         bytes(outcome.raw_bytes),
         seconds(outcome.elapsed_ms as f64 / 1000.0)
     );
-    println!("start it and it recovers to {}: pg_ctl -D {} start", outcome.target, outcome.directory);
+    println!(
+        "start it and it recovers to {}: pg_ctl -D {} start",
+        outcome.target, outcome.directory
+    );
     for warning in &outcome.warnings {
         eprintln!("warning: {warning}");
     }

@@ -11,7 +11,9 @@ use crate::error::CliError;
 use crate::output::{Table, bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, arguments: StatusArguments) -> Result<ExitCode, CliError> {
-    let request = Request::Status { server: arguments.server };
+    let request = Request::Status {
+        server: arguments.server,
+    };
     match daemon::call(cx, &request)? {
         Response::Status(status) => {
             match cx.format {
@@ -25,12 +27,17 @@ pub(super) fn run(cx: &Cx, arguments: StatusArguments) -> Result<ExitCode, CliEr
 }
 
 fn print_status(status: &DaemonStatus) {
-    println!("pgmd {} (process {}, since {})", status.version, status.pid, status.started);
-    let free = status.repository_free_bytes.map_or_else(|| "unknown".into(), bytes);
+    println!(
+        "pgmd {} (process {}, since {})",
+        status.version, status.pid, status.started
+    );
+    let free = status
+        .repository_free_bytes
+        .map_or_else(|| "unknown".into(), bytes);
     println!("repository {}, {free} free\n", status.repository);
     let mut table = Table::new([
-        "SERVER", "STATE", "TIMELINE", "RECEIVED", "DURABLE", "ARCHIVED", "LAG", "RPO", "SPOOL", "BACKUPS",
-        "NEWEST",
+        "SERVER", "STATE", "TIMELINE", "RECEIVED", "DURABLE", "ARCHIVED", "LAG", "RPO", "SPOOL",
+        "BACKUPS", "NEWEST",
     ]);
     for server in &status.servers {
         table.row(server_row(server));
@@ -50,12 +57,16 @@ fn server_row(server: &ServerStatus) -> [String; 11] {
     [
         server.server.to_string(),
         server.state.name().to_owned(),
-        server.timeline.map_or_else(|| "-".into(), |timeline| timeline.to_string()),
+        server
+            .timeline
+            .map_or_else(|| "-".into(), |timeline| timeline.to_string()),
         lsn(server.received_lsn),
         lsn(server.durable_lsn),
         lsn(server.archived_lsn),
         server.lag_bytes.map_or_else(|| "-".into(), bytes),
-        server.rpo_seconds.map_or_else(|| "-".into(), |rpo| seconds(rpo as f64)),
+        server
+            .rpo_seconds
+            .map_or_else(|| "-".into(), |rpo| seconds(rpo as f64)),
         bytes(server.spool_bytes),
         server.backups.to_string(),
         newest.map_or_else(|| "none".into(), |backup| backup.label.clone()),
@@ -65,7 +76,10 @@ fn server_row(server: &ServerStatus) -> [String; 11] {
 fn print_troubles(server: &ServerStatus) {
     let name = &server.server;
     if let Some(error) = &server.last_error {
-        let at = server.last_error_at.as_ref().map(|at| format!(" (at {at})"));
+        let at = server
+            .last_error_at
+            .as_ref()
+            .map(|at| format!(" (at {at})"));
         println!("\n{name}: {error}{}", at.unwrap_or_default());
         if let Some(hint) = &server.hint {
             println!("HINT: {hint}");
@@ -73,7 +87,10 @@ fn print_troubles(server: &ServerStatus) {
     }
     // A hole that no backup lies behind is the last error, with a hint; the others are only of interest.
     for gap in &server.gaps {
-        println!("\n{name}: no restore crosses {} to {} on timeline {}: WAL is missing", gap.from, gap.to, gap.timeline);
+        println!(
+            "\n{name}: no restore crosses {} to {} on timeline {}: WAL is missing",
+            gap.from, gap.to, gap.timeline
+        );
     }
     if let Some(error) = &server.repository_error {
         println!("\n{name}: {error}");

@@ -26,7 +26,8 @@ pub(super) fn run(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliE
 fn get(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
     let (repository, spool) = places(cx, arguments)?;
     let storage = LocalStorage::open(&repository).map_err(|error| stop(&error, error.hint()))?;
-    let repository = Repository::open(Arc::new(storage)).map_err(|error| stop(&error, error.hint()))?;
+    let repository =
+        Repository::open(Arc::new(storage)).map_err(|error| stop(&error, error.hint()))?;
     let archive = Archive::new(Arc::clone(repository.storage()), arguments.server.clone());
     let spool = match spool {
         Some(spool) => Spool::find(spool).map_err(|error| stop(&error, error.hint()))?,
@@ -58,7 +59,10 @@ fn places(cx: &Cx, arguments: &WalGetArguments) -> Result<(PathBuf, Option<PathB
         return Ok((repository.clone(), arguments.spool.clone()));
     }
     let config = cx.config()?;
-    let spool = arguments.spool.clone().unwrap_or_else(|| config.spool_of(&arguments.server));
+    let spool = arguments
+        .spool
+        .clone()
+        .unwrap_or_else(|| config.spool_of(&arguments.server));
     Ok((config.repository.path, Some(spool)))
 }
 
@@ -69,16 +73,24 @@ fn segment_size(
     spool: Option<&Spool>,
     arguments: &WalGetArguments,
 ) -> Result<Option<SegmentSize>, CliError> {
-    let record = repository.server(&arguments.server).map_err(|error| stop(&error, error.hint()))?;
-    if let Some(size) = record.and_then(|record| SegmentSize::new(u64::from(record.segment_bytes)).ok()) {
-        return Ok(Some(size));
-    }
-    if let Some(spool) = spool
-        && let Some(size) = spool.segment_size().map_err(|error| stop(&error, error.hint()))?
+    let record = repository
+        .server(&arguments.server)
+        .map_err(|error| stop(&error, error.hint()))?;
+    if let Some(size) =
+        record.and_then(|record| SegmentSize::new(u64::from(record.segment_bytes)).ok())
     {
         return Ok(Some(size));
     }
-    archive.segment_size().map_err(|error| stop(&error, error.hint()))
+    if let Some(spool) = spool
+        && let Some(size) = spool
+            .segment_size()
+            .map_err(|error| stop(&error, error.hint()))?
+    {
+        return Ok(Some(size));
+    }
+    archive
+        .segment_size()
+        .map_err(|error| stop(&error, error.hint()))
 }
 
 fn stop(error: &dyn std::error::Error, hint: Option<String>) -> CliError {

@@ -35,17 +35,31 @@ pub(super) fn run(cx: &Cx, arguments: &WalReceiveArguments) -> Result<ExitCode, 
     let transport = PostgresTransport::new(TransportOptions {
         conninfo,
         slot: arguments.slot.clone(),
-        create_slot: if arguments.create_slot { SlotPolicy::Create } else { SlotPolicy::Require },
+        create_slot: if arguments.create_slot {
+            SlotPolicy::Create
+        } else {
+            SlotPolicy::Require
+        },
     });
-    let options = ReceiveOptions { wake: Some(wake), ..ReceiveOptions::default() };
-    let mut watch = Watch { cancel: cancel.clone(), end: arguments.endpos, durable: None };
+    let options = ReceiveOptions {
+        wake: Some(wake),
+        ..ReceiveOptions::default()
+    };
+    let mut watch = Watch {
+        cancel: cancel.clone(),
+        end: arguments.endpos,
+        durable: None,
+    };
     Receiver::new(transport, spool, options)
         .run_forever(&cancel, &mut watch)
         .map_err(|error| CliError::new(Failure::Failed, chain(&error), error.hint()))?;
     let durable = watch.durable.map(|lsn| lsn.to_string());
     match cx.format {
         Format::Json => print_json(&serde_json::json!({ "durable_lsn": durable })),
-        Format::Text => println!("durable up to {}", durable.as_deref().unwrap_or("nothing yet")),
+        Format::Text => println!(
+            "durable up to {}",
+            durable.as_deref().unwrap_or("nothing yet")
+        ),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -68,9 +82,14 @@ fn defaults() -> Defaults {
 /// Lets SIGINT and SIGTERM end the stream in order; gives what wakes the receiver.
 fn stop_on_signal(cancel: &Cancel) -> Result<Arc<OwnedFd>, CliError> {
     let failed = |error: std::io::Error| {
-        CliError::new(Failure::Failed, format!("cannot listen to signals: {error}"), None)
+        CliError::new(
+            Failure::Failed,
+            format!("cannot listen to signals: {error}"),
+            None,
+        )
     };
-    let (woken, wake) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    let (woken, wake) =
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
     let cancel = cancel.clone();
     std::thread::spawn(move || {
@@ -103,7 +122,11 @@ impl ReceiveObserver for Watch {
     }
 
     fn error(&mut self, error: &ReceiveError, retry_in: Duration) {
-        tracing::warn!("{}; trying again in {} ms", chain(error), retry_in.as_millis());
+        tracing::warn!(
+            "{}; trying again in {} ms",
+            chain(error),
+            retry_in.as_millis()
+        );
         if let Some(hint) = error.hint() {
             tracing::warn!("HINT: {hint}");
         }

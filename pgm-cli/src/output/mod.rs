@@ -39,11 +39,17 @@ pub(crate) fn bytes(count: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.2} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{count} B")
+    } else {
+        format!("{value:.2} {}", UNITS[unit])
+    }
 }
 
 /// A length of time for people: `2 h 03 min`, `4.2 s`.
 pub(crate) fn seconds(seconds: f64) -> String {
+    // Saturates at zero: a length of time is never negative.
+    #[expect(clippy::cast_sign_loss)]
     let whole = seconds as u64;
     match whole {
         0..60 => format!("{seconds:.1} s"),

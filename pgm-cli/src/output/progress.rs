@@ -22,7 +22,10 @@ impl Bar {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar, phase: String::new() }
+        Self {
+            bar,
+            phase: String::new(),
+        }
     }
 
     /// Shows how far the operation is.

@@ -26,7 +26,11 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in self.0.lines() {
-            writeln!(f, "{}", line.trim_end().strip_prefix(' ').unwrap_or(line.trim_end()))?;
+            writeln!(
+                f,
+                "{}",
+                line.trim_end().strip_prefix(' ').unwrap_or(line.trim_end())
+            )?;
         }
         Ok(())
     }

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pgm_proto::{Client, ConnInfo, Encryption, Error, Identity, QueryResult, ServerVersion, Session, SlotName};
+use pgm_proto::{
+    Client, ConnInfo, Encryption, Error, Identity, QueryResult, ServerVersion, Session, SlotName,
+};
 
 /// Everything that was learned about a server.
 #[derive(Debug, Default)]
@@ -82,7 +84,11 @@ pub(super) fn gather(
     };
     drop(replication);
     let database = conninfo.database().unwrap_or("postgres").to_owned();
-    match sql(&conninfo.clone().with_database(database), slot, application_name) {
+    match sql(
+        &conninfo.clone().with_database(database),
+        slot,
+        application_name,
+    ) {
         Ok(sql) => facts.sql = Some(sql),
         Err(error) => facts.sql_error = Some(error),
     }
@@ -106,16 +112,16 @@ fn sql(conninfo: &ConnInfo, slot: &SlotName, application_name: &str) -> Result<S
     );
     facts.sync_state = first_row(&client.query(&ours)?).and_then(|row| row.first().cloned()?);
     let sizes = "SELECT sum(pg_tablespace_size(oid))::bigint FROM pg_tablespace";
-    facts.data_bytes = client.query(sizes).ok().and_then(|result| {
-        first_row(&result)?.first()?.as_deref()?.parse().ok()
-    });
+    facts.data_bytes = client
+        .query(sizes)
+        .ok()
+        .and_then(|result| first_row(&result)?.first()?.as_deref()?.parse().ok());
     Ok(facts)
 }
 
 fn settings(client: &mut Client) -> Result<BTreeMap<String, String>, Error> {
-    let query = format!(
-        "SELECT name, current_setting(name) FROM pg_settings WHERE name IN ({SETTINGS})"
-    );
+    let query =
+        format!("SELECT name, current_setting(name) FROM pg_settings WHERE name IN ({SETTINGS})");
     let results = client.query(&query)?;
     let rows = results.into_iter().flat_map(|result| result.rows);
     Ok(rows

@@ -30,14 +30,29 @@ pub(crate) struct Finding {
 
 impl Finding {
     pub(crate) fn ok(requirement: &'static str, detail: String) -> Self {
-        Self { requirement, outcome: Outcome::Ok, detail, fix: None }
+        Self {
+            requirement,
+            outcome: Outcome::Ok,
+            detail,
+            fix: None,
+        }
     }
 
     pub(crate) fn warning(requirement: &'static str, detail: String, fix: Option<String>) -> Self {
-        Self { requirement, outcome: Outcome::Warning, detail, fix }
+        Self {
+            requirement,
+            outcome: Outcome::Warning,
+            detail,
+            fix,
+        }
     }
 
     pub(crate) fn failure(requirement: &'static str, detail: String, fix: String) -> Self {
-        Self { requirement, outcome: Outcome::Failure, detail, fix: Some(fix) }
+        Self {
+            requirement,
+            outcome: Outcome::Failure,
+            detail,
+            fix: Some(fix),
+        }
     }
 }

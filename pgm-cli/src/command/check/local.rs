@@ -12,7 +12,10 @@ use super::rules;
 /// Judges the folders that pgmd writes to.
 pub(super) fn judge(config: &Config, data_bytes: Option<u64>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let folders = [("repository", config.repository.path.as_path(), data_bytes), ("spool", &config.spool, None)];
+    let folders = [
+        ("repository", config.repository.path.as_path(), data_bytes),
+        ("spool", &config.spool, None),
+    ];
     for (what, folder, data) in folders {
         findings.push(writable(what, folder));
         if let Some(free) = free_bytes(folder) {
@@ -33,12 +36,17 @@ pub(super) fn identity(
     let known = match offline::system_id(config, name) {
         Ok(known) => known?,
         Err(error) => {
-            let fix = error.hint().unwrap_or_else(|| "look at the repository's folder".into());
+            let fix = error
+                .hint()
+                .unwrap_or_else(|| "look at the repository's folder".into());
             return Some(Finding::failure(NAME, error.to_string(), fix));
         }
     };
     if known == seen {
-        return Some(Finding::ok(NAME, format!("the repository holds this server ({known})")));
+        return Some(Finding::ok(
+            NAME,
+            format!("the repository holds this server ({known})"),
+        ));
     }
     let fix = "give the new server another name in the configuration, or another repository";
     Some(Finding::failure(
@@ -50,14 +58,27 @@ pub(super) fn identity(
 
 fn writable(what: &'static str, folder: &Path) -> Finding {
     let Some(existing) = nearest_existing(folder) else {
-        return Finding::failure(what, format!("{} has no root", folder.display()), format!("mkdir -p {}", folder.display()));
+        return Finding::failure(
+            what,
+            format!("{} has no root", folder.display()),
+            format!("mkdir -p {}", folder.display()),
+        );
     };
-    match rustix::fs::access(existing, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
-        Ok(()) if existing.is_dir() => Finding::ok(what, format!("{} is writable", folder.display())),
+    match rustix::fs::access(
+        existing,
+        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+    ) {
+        Ok(()) if existing.is_dir() => {
+            Finding::ok(what, format!("{} is writable", folder.display()))
+        }
         Ok(()) => Finding::failure(
             what,
             format!("{} is not a folder", existing.display()),
-            format!("mv {0} {0}.old && mkdir -p {1}", existing.display(), folder.display()),
+            format!(
+                "mv {0} {0}.old && mkdir -p {1}",
+                existing.display(),
+                folder.display()
+            ),
         ),
         Err(error) => Finding::failure(
             what,

@@ -41,14 +41,20 @@ struct ServerReport {
 pub(super) fn run(cx: &Cx, arguments: &CheckArguments) -> Result<ExitCode, CliError> {
     let config = cx.config()?;
     if let Some(name) = &arguments.server {
-        config.server(name).map_err(|error| CliError::from(error).with_failure(Failure::NotFound))?;
+        config
+            .server(name)
+            .map_err(|error| CliError::from(error).with_failure(Failure::NotFound))?;
     }
     let report = report(&config, arguments.server.as_ref());
     match cx.format {
         Format::Json => print_json(&report),
         Format::Text => print_report(&report),
     }
-    Ok(if report.result == Outcome::Failure { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if report.result == Outcome::Failure {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn report(config: &Config, only: Option<&ServerName>) -> Report {
@@ -57,13 +63,26 @@ fn report(config: &Config, only: Option<&ServerName>) -> Report {
     for (name, server) in &config.servers {
         if only.is_none_or(|only| only == name) {
             let findings = check_server(config, name, server, &mut data_bytes);
-            servers.push(ServerReport { server: name.clone(), findings });
+            servers.push(ServerReport {
+                server: name.clone(),
+                findings,
+            });
         }
     }
     let host = local::judge(config, data_bytes);
-    let all = servers.iter().flat_map(|server| &server.findings).chain(&host);
-    let result = all.map(|finding| finding.outcome).max().unwrap_or(Outcome::Ok);
-    Report { result, host, servers }
+    let all = servers
+        .iter()
+        .flat_map(|server| &server.findings)
+        .chain(&host);
+    let result = all
+        .map(|finding| finding.outcome)
+        .max()
+        .unwrap_or(Outcome::Ok);
+    Report {
+        result,
+        host,
+        servers,
+    }
 }
 
 fn check_server(
@@ -94,7 +113,9 @@ fn check_server(
 }
 
 fn unreachable(conninfo: &ConnInfo, error: &Error) -> Finding {
-    let fix = error.hint().unwrap_or_else(|| format!("try: psql '{} replication=true'", conninfo.redacted()));
+    let fix = error
+        .hint()
+        .unwrap_or_else(|| format!("try: psql '{} replication=true'", conninfo.redacted()));
     Finding::failure("connection", crate::error::chain(error), fix)
 }
 
@@ -113,8 +134,14 @@ fn print_report(report: &Report) {
     println!("this host");
     print_findings(&report.host);
     let count = |outcome| {
-        let findings = report.servers.iter().flat_map(|server| &server.findings).chain(&report.host);
-        findings.filter(|finding| finding.outcome == outcome).count()
+        let findings = report
+            .servers
+            .iter()
+            .flat_map(|server| &server.findings)
+            .chain(&report.host);
+        findings
+            .filter(|finding| finding.outcome == outcome)
+            .count()
     };
     println!(
         "{} ok, {} warnings, {} failures",

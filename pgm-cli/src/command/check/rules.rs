@@ -31,7 +31,7 @@ pub(super) fn judge(facts: &Facts, wanted: &Wanted<'_>) -> Vec<Finding> {
         (None, Some(error)) => findings.push(Finding::warning(
             "settings",
             format!("not checked, no SQL session: {error}"),
-            error.hint().map(|hint| hint.to_string()),
+            error.hint(),
         )),
         (None, None) => {}
     }
@@ -53,10 +53,16 @@ fn judge_sql(sql: &SqlFacts, facts: &Facts, wanted: &Wanted<'_>) -> Vec<Finding>
         clock(sql),
     ];
     if sql.in_recovery {
-        findings.push(Finding::ok("role in cluster", "standby: WAL and backups come from it".into()));
+        findings.push(Finding::ok(
+            "role in cluster",
+            "standby: WAL and backups come from it".into(),
+        ));
     }
     if let Some(identity) = &facts.identity {
-        findings.push(Finding::ok("system identifier", identity.system_id.to_string()));
+        findings.push(Finding::ok(
+            "system identifier",
+            identity.system_id.to_string(),
+        ));
     }
     findings
 }
@@ -64,15 +70,25 @@ fn judge_sql(sql: &SqlFacts, facts: &Facts, wanted: &Wanted<'_>) -> Vec<Finding>
 fn version(facts: &Facts) -> Finding {
     const NAME: &str = "version";
     let Some(version) = facts.version else {
-        return Finding::failure(NAME, "unknown".into(), "is this a PostgreSQL server?".into());
+        return Finding::failure(
+            NAME,
+            "unknown".into(),
+            "is this a PostgreSQL server?".into(),
+        );
     };
     let major = version.major();
     if major < *MAJORS.start() {
-        let fix = format!("upgrade the server to PostgreSQL {} or newer", MAJORS.start());
+        let fix = format!(
+            "upgrade the server to PostgreSQL {} or newer",
+            MAJORS.start()
+        );
         return Finding::failure(NAME, format!("{version} is too old"), fix);
     }
     if major > *MAJORS.end() {
-        let detail = format!("{version} is newer than what this pgm was tested with ({})", MAJORS.end());
+        let detail = format!(
+            "{version} is newer than what this pgm was tested with ({})",
+            MAJORS.end()
+        );
         return Finding::warning(NAME, detail, Some("upgrade pgm".into()));
     }
     Finding::ok(NAME, version.to_string())
@@ -94,10 +110,17 @@ fn encryption(facts: &Facts, wanted: &Wanted<'_>) -> Finding {
 fn role(sql: &SqlFacts) -> Finding {
     const NAME: &str = "role attributes";
     if sql.replication || sql.superuser {
-        let what = if sql.superuser { "superuser" } else { "replication" };
+        let what = if sql.superuser {
+            "superuser"
+        } else {
+            "replication"
+        };
         return Finding::ok(NAME, format!("{} ({what})", sql.role));
     }
-    let fix = format!("ALTER ROLE {} WITH LOGIN REPLICATION;", identifier(&sql.role));
+    let fix = format!(
+        "ALTER ROLE {} WITH LOGIN REPLICATION;",
+        identifier(&sql.role)
+    );
     Finding::failure(NAME, format!("role {} lacks REPLICATION", sql.role), fix)
 }
 
@@ -119,17 +142,28 @@ fn slot(sql: &SqlFacts, wanted: &Wanted<'_>) -> Finding {
     let create = format!("SELECT pg_create_physical_replication_slot('{name}', true);");
     let Some(slot) = &sql.slot else {
         if wanted.create_slot {
-            return Finding::ok(NAME, format!("{name} will be made at the start (create_slot)"));
+            return Finding::ok(
+                NAME,
+                format!("{name} will be made at the start (create_slot)"),
+            );
         }
         return Finding::failure(NAME, format!("{name} is missing"), create);
     };
     if slot.kind != "physical" {
-        let fix = format!("name another slot in the configuration, or: SELECT pg_drop_replication_slot('{name}');");
+        let fix = format!(
+            "name another slot in the configuration, or: SELECT pg_drop_replication_slot('{name}');"
+        );
         return Finding::failure(NAME, format!("{name} is a {} slot", slot.kind), fix);
     }
     if slot.wal_status.as_deref() == Some("lost") {
-        let fix = format!("SELECT pg_drop_replication_slot('{name}'); {create} -- then take a full backup");
-        return Finding::failure(NAME, format!("{name} has lost WAL it should have kept"), fix);
+        let fix = format!(
+            "SELECT pg_drop_replication_slot('{name}'); {create} -- then take a full backup"
+        );
+        return Finding::failure(
+            NAME,
+            format!("{name} has lost WAL it should have kept"),
+            fix,
+        );
     }
     match &slot.active_pid {
         Some(pid) => Finding::ok(NAME, format!("{name}, in use by process {pid}")),
@@ -144,14 +178,20 @@ fn free_slots(sql: &SqlFacts, wanted: &Wanted<'_>) -> Finding {
     if sql.slot.is_some() || !wanted.create_slot || sql.slots_used < max {
         return Finding::ok(NAME, format!("{} of {max} used", sql.slots_used));
     }
-    let fix = format!("ALTER SYSTEM SET max_replication_slots = {}; -- then restart the server", max + 2);
+    let fix = format!(
+        "ALTER SYSTEM SET max_replication_slots = {}; -- then restart the server",
+        max + 2
+    );
     Finding::failure(NAME, format!("all {max} are used"), fix)
 }
 
 fn free_senders(sql: &SqlFacts) -> Finding {
     const NAME: &str = "max_wal_senders";
     let max: u64 = setting(sql, NAME).parse().unwrap_or(0);
-    let streaming = sql.slot.as_ref().is_some_and(|slot| slot.active_pid.is_some());
+    let streaming = sql
+        .slot
+        .as_ref()
+        .is_some_and(|slot| slot.active_pid.is_some());
     let wanted = SENDERS_WANTED - u64::from(streaming);
     let fix = format!(
         "ALTER SYSTEM SET max_wal_senders = {}; -- then restart the server",
@@ -190,13 +230,19 @@ fn synchronous(sql: &SqlFacts, wanted: &Wanted<'_>) -> Finding {
         );
     }
     let state = sql.sync_state.as_deref().unwrap_or("not connected now");
-    Finding::ok(NAME, format!("{names} ({state}): commits wait until pgm has them on disk"))
+    Finding::ok(
+        NAME,
+        format!("{names} ({state}): commits wait until pgm has them on disk"),
+    )
 }
 
 fn slot_limit(sql: &SqlFacts) -> Finding {
     const NAME: &str = "max_slot_wal_keep_size";
     match setting(sql, NAME) {
-        "-1" => Finding::ok(NAME, "unlimited: the server keeps WAL until pgm has it; watch its disk".into()),
+        "-1" => Finding::ok(
+            NAME,
+            "unlimited: the server keeps WAL until pgm has it; watch its disk".into(),
+        ),
         limit => Finding::warning(
             NAME,
             format!("{limit}: after an outage longer than that, WAL is lost"),
@@ -210,7 +256,11 @@ fn fsync(sql: &SqlFacts) -> Finding {
 }
 
 fn full_page_writes(sql: &SqlFacts) -> Finding {
-    switch(sql, "full_page_writes", "torn pages cannot be repaired after a crash")
+    switch(
+        sql,
+        "full_page_writes",
+        "torn pages cannot be repaired after a crash",
+    )
 }
 
 fn switch(sql: &SqlFacts, name: &'static str, danger: &str) -> Finding {
@@ -227,7 +277,11 @@ fn checksums(sql: &SqlFacts) -> Finding {
         return Finding::ok(NAME, "on".into());
     }
     let fix = "stop the server, then: pg_checksums --enable -D DATA_DIRECTORY";
-    Finding::warning(NAME, "off: backups cannot notice damaged pages".into(), Some(fix.into()))
+    Finding::warning(
+        NAME,
+        "off: backups cannot notice damaged pages".into(),
+        Some(fix.into()),
+    )
 }
 
 fn clock(sql: &SqlFacts) -> Finding {
@@ -239,7 +293,10 @@ fn clock(sql: &SqlFacts) -> Finding {
     let direction = if ahead > 0.0 { "ahead of" } else { "behind" };
     Finding::warning(
         NAME,
-        format!("the server's is {:.1} s {direction} this host's", ahead.abs()),
+        format!(
+            "the server's is {:.1} s {direction} this host's",
+            ahead.abs()
+        ),
         Some("run a time service (chrony, systemd-timesyncd) on both hosts".into()),
     )
 }
@@ -252,8 +309,13 @@ pub(super) fn room(what: &'static str, place: &str, free: u64, data: Option<u64>
     };
     // A compressed backup is a third to a tenth of the data; below that the first one is in doubt.
     if free < data / 4 {
-        let fix = format!("make room, or put `{what}` of the configuration on a larger file system");
-        return Finding::warning(what, format!("{detail}, the server holds {}", bytes(data)), Some(fix));
+        let fix =
+            format!("make room, or put `{what}` of the configuration on a larger file system");
+        return Finding::warning(
+            what,
+            format!("{detail}, the server holds {}", bytes(data)),
+            Some(fix),
+        );
     }
     Finding::ok(what, format!("{detail}; the server holds {}", bytes(data)))
 }
@@ -288,11 +350,21 @@ mod tests {
         for (name, value) in changes {
             settings.insert((*name).to_owned(), (*value).to_owned());
         }
-        SqlFacts { settings, role: "backup".into(), replication: true, ..SqlFacts::default() }
+        SqlFacts {
+            settings,
+            role: "backup".into(),
+            replication: true,
+            ..SqlFacts::default()
+        }
     }
 
     fn wanted(slot: &SlotName) -> Wanted<'_> {
-        Wanted { slot, create_slot: false, application_name: "pgmd", local: true }
+        Wanted {
+            slot,
+            create_slot: false,
+            application_name: "pgmd",
+            local: true,
+        }
     }
 
     #[test]
@@ -300,27 +372,60 @@ mod tests {
         let slot_name: SlotName = "pgmd".parse().unwrap();
         let minimal = wal_level(&sql(&[("wal_level", "minimal")]));
         assert_eq!(minimal.outcome, Outcome::Failure);
-        assert!(minimal.fix.unwrap().starts_with("ALTER SYSTEM SET wal_level"));
+        assert!(
+            minimal
+                .fix
+                .unwrap()
+                .starts_with("ALTER SYSTEM SET wal_level")
+        );
         let missing = slot(&sql(&[]), &wanted(&slot_name));
-        assert!(missing.fix.unwrap().contains("pg_create_physical_replication_slot('pgmd', true)"));
-        let powerless = role(&SqlFacts { replication: false, ..sql(&[]) });
-        assert_eq!(powerless.fix.unwrap(), "ALTER ROLE \"backup\" WITH LOGIN REPLICATION;");
-        let full = free_senders(&SqlFacts { senders_used: 10, ..sql(&[]) });
+        assert!(
+            missing
+                .fix
+                .unwrap()
+                .contains("pg_create_physical_replication_slot('pgmd', true)")
+        );
+        let powerless = role(&SqlFacts {
+            replication: false,
+            ..sql(&[])
+        });
+        assert_eq!(
+            powerless.fix.unwrap(),
+            "ALTER ROLE \"backup\" WITH LOGIN REPLICATION;"
+        );
+        let full = free_senders(&SqlFacts {
+            senders_used: 10,
+            ..sql(&[])
+        });
         assert_eq!(full.outcome, Outcome::Failure);
     }
 
     #[test]
     fn waiting_for_an_archive_to_apply_is_a_failure() {
         let slot_name: SlotName = "pgmd".parse().unwrap();
-        let facts = sql(&[("synchronous_standby_names", "pgmd"), ("synchronous_commit", "remote_apply")]);
-        assert_eq!(synchronous(&facts, &wanted(&slot_name)).outcome, Outcome::Failure);
+        let facts = sql(&[
+            ("synchronous_standby_names", "pgmd"),
+            ("synchronous_commit", "remote_apply"),
+        ]);
+        assert_eq!(
+            synchronous(&facts, &wanted(&slot_name)).outcome,
+            Outcome::Failure
+        );
     }
 
     #[test]
     fn a_healthy_server_has_no_failure() {
         let slot_name: SlotName = "pgmd".parse().unwrap();
-        let wanted = Wanted { create_slot: true, ..wanted(&slot_name) };
+        let wanted = Wanted {
+            create_slot: true,
+            ..wanted(&slot_name)
+        };
         let findings = judge_sql(&sql(&[]), &Facts::default(), &wanted);
-        assert!(findings.iter().all(|finding| finding.outcome == Outcome::Ok), "{findings:?}");
+        assert!(
+            findings
+                .iter()
+                .all(|finding| finding.outcome == Outcome::Ok),
+            "{findings:?}"
+        );
     }
 }
