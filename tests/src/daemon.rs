@@ -1,5 +1,6 @@
 //! A pgmd that a test owns, and the command line that drives it.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -27,11 +28,11 @@ impl Pgmd {
             scratch: Scratch::new("d"),
             process: None,
         };
-        let quote = |text: &str| format!("{text:?}");
-        let entries = servers
-            .iter()
-            .map(|(name, conninfo)| format!("{}: (conninfo: {}),\n", quote(name), quote(conninfo)));
-        let entries = entries.collect::<Vec<_>>().concat();
+        let mut entries = String::new();
+        for (name, conninfo) in servers {
+            // Rust's way to write a text is RON's, too.
+            let _ = writeln!(entries, "{name:?}: (conninfo: {conninfo:?}),");
+        }
         fs::create_dir(pgmd.scratch.join("home")).expect("our own folder");
         pgmd.write_configuration(&format!("(\nservers: {{\n{entries}}},\n)\n"));
         pgmd

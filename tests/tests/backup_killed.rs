@@ -63,7 +63,9 @@ fn a_backup_job_killed_at_twenty_moments_never_leaves_a_backup_that_does_not_res
         // The moments cover the whole length of a backup, and a little more.
         let moment = Instant::now() + whole.mul_f64(f64::from(round) / 18.0);
         wait_until("the moment to kill", || Instant::now() >= moment);
-        workers.iter().for_each(|pid| kill_worker(*pid));
+        for pid in &workers {
+            kill_worker(*pid);
+        }
         finished += usize::from(backup.wait().unwrap().success());
         assert_eq!(
             labels(&pgmd).len(),
@@ -107,5 +109,5 @@ fn a_backup_job_killed_at_twenty_moments_never_leaves_a_backup_that_does_not_res
         pgmd.receive_worker("main").is_some(),
         "the receive worker never noticed"
     );
-    assert!(whole < Duration::from_secs(60), "{whole:?}");
+    assert!(whole < Duration::from_mins(1), "{whole:?}");
 }
