@@ -274,6 +274,15 @@ pub(crate) struct WalGetArguments {
     /// The spool of the server, for the newest segments that are not archived yet
     #[arg(long, value_name = "DIR")]
     pub(crate) spool: Option<PathBuf>,
+    /// How far recovery must get: when WAL before this position is absent, recovery must stop
+    #[arg(long, value_name = "LSN", requires = "timeline")]
+    pub(crate) needed: Option<Lsn>,
+    /// The timeline of that position
+    #[arg(long, value_name = "N", requires = "needed")]
+    pub(crate) timeline: Option<TimelineId>,
+    /// Recovery has its target before that position: the state of the WAL behind it does not matter
+    #[arg(long, requires = "needed")]
+    pub(crate) stops_there: bool,
     /// The server
     #[arg(value_name = "SERVER")]
     pub(crate) server: ServerName,

@@ -17,7 +17,7 @@ use pgm_wal::Spool;
 use pgm_wal::archive::Archive;
 
 use crate::repository::{self, chain, failure};
-use crate::restore_command::{program_beside, restore_command};
+use crate::restore_command::{Needed, program_beside, restore_command};
 
 /// A restore that is planned: its target can be reached.
 #[derive(Debug)]
@@ -37,17 +37,25 @@ impl PreparedRestore {
         spool: &Path,
         options: &RestoreOptions,
     ) -> Result<Self, Error> {
-        let request = request(repository, spool, options)?;
-        let repository = repository::open(repository).map_err(|error| failure(&error))?;
+        let request = request(options)?;
+        let path = repository;
+        let repository = repository::open(path).map_err(|error| failure(&error))?;
         let archive = Archive::new(Arc::clone(repository.storage()), options.server.clone());
-        let spool = Spool::find(spool).map_err(|error| Error {
+        let folder = spool;
+        let spool = Spool::find(folder).map_err(|error| Error {
             code: ErrorCode::RestoreFailed,
             text: chain(&error),
             hint: error.hint(),
         })?;
         let server = &options.server;
-        let plan = restore::plan(cx, &repository, &archive, spool.as_ref(), server, request)
+        let mut plan = restore::plan(cx, &repository, &archive, spool.as_ref(), server, request)
             .map_err(|error| refusal(&error))?;
+        let program = options
+            .restore_program
+            .as_ref()
+            .map_or_else(program_beside, PathBuf::from);
+        let command = restore_command(&program, path, folder, server, Needed::of(&plan));
+        plan.request.recovery = Recovery::Command(command);
         Ok(Self {
             repository,
             archive,
@@ -70,16 +78,7 @@ impl PreparedRestore {
     }
 }
 
-fn request(
-    repository: &Path,
-    spool: &Path,
-    options: &RestoreOptions,
-) -> Result<RestoreRequest, Error> {
-    let program = options
-        .restore_program
-        .as_ref()
-        .map_or_else(program_beside, PathBuf::from);
-    let command = restore_command(&program, repository, spool, &options.server);
+fn request(options: &RestoreOptions) -> Result<RestoreRequest, Error> {
     let folder = absolute(&options.directory)?;
     let tablespaces = options.tablespaces.iter();
     let tablespaces =
@@ -110,7 +109,8 @@ fn request(
             None => restore::TargetAction::default(),
         },
         tablespaces: tablespaces.collect::<Result<_, Error>>()?,
-        recovery: Recovery::Command(command),
+        // The command itself depends on the plan.
+        recovery: Recovery::Command(String::new()),
     })
 }
 
@@ -161,7 +161,9 @@ fn refusal(error: &RestoreError) -> Error {
         RestoreError::NoBackup { .. } => ErrorCode::UnknownBackup,
         RestoreError::BeforeBackup { .. }
         | RestoreError::BeyondArchive { .. }
+        | RestoreError::NotInWal { .. }
         | RestoreError::MissingWal { .. }
+        | RestoreError::UnreadableWal { .. }
         | RestoreError::BackupWithoutWal { .. }
         | RestoreError::OtherBranch { .. } => ErrorCode::TargetUnreachable,
         RestoreError::Tablespace { .. } | RestoreError::Directory { .. } => ErrorCode::BadValue,

@@ -1,14 +1,50 @@
 //! The `restore_command` of restored servers.
 //!
 //! It names program, repository and spool outright, so that a restored server recovers without pgmd and without its
-//! configuration.
+//! configuration. It also says how far recovery must get: WAL that was there when the restore was planned and is absent
+//! now is never taken for the end of the archive.
 
 use std::path::{Path, PathBuf};
 
-use pgm_proto::ServerName;
+use pgm_backup::restore::{RestorePlan, Target};
+use pgm_proto::{Lsn, ServerName, TimelineId};
 
 /// The name of the command line's program.
 const PROGRAM: &str = "pgm-cli";
+
+/// How far recovery must get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needed {
+    /// Where it ends: WAL before it must be delivered.
+    pub lsn: Lsn,
+    /// The timeline that this position is on.
+    pub timeline: TimelineId,
+    /// Whether recovery goes on from there.
+    pub then: Then,
+}
+
+/// What recovery does when it has read all WAL that it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It takes whatever else the archive has.
+    GoesOn,
+    /// It stops at its target: what lies behind does not matter.
+    Stops,
+}
+
+impl Needed {
+    /// How far the server that `plan` makes must get.
+    pub fn of(plan: &RestorePlan) -> Self {
+        Self {
+            lsn: plan.needed,
+            timeline: plan.history.timeline_at(plan.needed),
+            then: match plan.stop.target {
+                Target::Latest => Then::GoesOn,
+                _ => Then::Stops,
+            },
+        }
+    }
+}
 
 /// A `restore_command` that runs `program`.
 pub fn restore_command(
@@ -16,9 +52,15 @@ pub fn restore_command(
     repository: &Path,
     spool: &Path,
     server: &ServerName,
+    needed: Needed,
 ) -> String {
+    let Needed { lsn, timeline, .. } = needed;
+    let stops = match needed.then {
+        Then::GoesOn => "",
+        Then::Stops => " --stops-there",
+    };
     format!(
-        "{} wal get --repository {} --spool {} {server} %f \"%p\"",
+        "{} wal get --repository {} --spool {} --needed {lsn} --timeline {timeline}{stops} {server} %f \"%p\"",
         quoted(program),
         quoted(repository),
         quoted(spool),
@@ -57,10 +99,16 @@ mod tests {
             Path::new("/srv/50% of it's"),
             Path::new("/spool/prod"),
             &"prod".parse().unwrap(),
+            Needed {
+                lsn: Lsn::new(0x0300_0028),
+                timeline: TimelineId::FIRST,
+                then: Then::Stops,
+            },
         );
         assert_eq!(
             command,
-            r#"/usr/bin/pgm-cli wal get --repository '/srv/50%% of it'\''s' --spool /spool/prod prod %f "%p""#
+            "/usr/bin/pgm-cli wal get --repository '/srv/50%% of it'\\''s' --spool /spool/prod --needed 0/3000028 \
+             --timeline 1 --stops-there prod %f \"%p\""
         );
     }
 }

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pgm_tests::{
-    Cluster, Major, Pgmd, Point, Run, Scratch, StopMode, majors, refusal, refusal_in_json, run,
-    run_ok, wait_until,
+    Cluster, Major, Pgmd, Point, Run, Scratch, StopMode, majors, refusal, refusal_in_json, run_ok,
+    wait_until,
 };
 
 /// A server with small segments that streams into pgmd.
@@ -214,9 +214,7 @@ fn targets_before_the_oldest_backup_are_refused() {
     let earliest = ["--target-immediate"];
     assert_eq!(rows(&pgmd, Major::V17, "oldest", &earliest), [1, 2]);
     let info = pgmd.json(&["info", "main", "oldest"]);
-    let end = info["end_lsn"]
-        .as_str()
-        .or(info["backup"]["end_lsn"].as_str());
+    let end = info["summary"]["end_lsn"].as_str();
     let earliest = [
         "--target-lsn",
         end.unwrap_or_else(|| panic!("{info}")),
@@ -308,10 +306,7 @@ fn a_backup_without_the_wal_that_makes_it_consistent_is_refused() {
     Point::commit(&cluster, 1);
     let older = backup(&pgmd);
     let info = pgmd.json(&["info", "main"]);
-    let start = info["start_lsn"]
-        .as_str()
-        .or(info["backup"]["start_lsn"].as_str())
-        .unwrap();
+    let start = info["summary"]["start_lsn"].as_str().unwrap();
     let missing = cluster.value(&format!("select pg_walfile_name('{start}')"));
     wait_archived(&pgmd, &finish_segment(&cluster, &pgmd));
     let newer = backup(&pgmd);
@@ -572,12 +567,12 @@ fn the_server_does_at_its_target_what_it_was_told() {
         assert_eq!(Point::rows(&paused), [1, 2], "{major}");
         let mut down = restored(&pgmd, major, "newest", &target("shutdown"));
         down.start_expecting_exit();
-        let control = run(cluster.command("pg_controldata").arg(down.data()));
+        let log = down.log();
         assert!(
-            control.stdout.contains("shut down in recovery"),
-            "{major}: {}",
-            control.stdout
+            log.contains("shutdown at recovery target"),
+            "{major}: {log}"
         );
+        assert!(!log.contains("archive recovery complete"), "{major}: {log}");
         assert_eq!(
             rows(&pgmd, major, "newest", &target("promote")),
             [1, 2],

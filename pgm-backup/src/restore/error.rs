@@ -56,12 +56,28 @@ pub enum RestoreError {
         label: BackupLabel,
         /// Where that backup is consistent.
         consistent: Lsn,
+        /// What can be reached.
+        reach: Reach,
     },
     /// The archive ends before the target.
     #[error("{target} lies beyond the archive, which reaches to {reach}")]
     BeyondArchive {
         /// The target.
         target: Target,
+        /// What can be reached.
+        reach: Reach,
+    },
+    /// No record of the WAL behind the backup is the target.
+    #[error(
+        "{target} is not in the wal from backup {label} at {start} to the newest point that can be reached, {reach}"
+    )]
+    NotInWal {
+        /// The target.
+        target: Target,
+        /// The backup.
+        label: BackupLabel,
+        /// Where its WAL begins.
+        start: Lsn,
         /// What can be reached.
         reach: Reach,
     },
@@ -73,6 +89,20 @@ pub enum RestoreError {
     MissingWal {
         /// The file name of the first missing segment.
         missing: String,
+        /// The backup.
+        label: BackupLabel,
+        /// The target.
+        target: Target,
+        /// What can be reached.
+        reach: Reach,
+    },
+    /// WAL between the backup and the target is damaged, or storage fails.
+    #[error(
+        "{target} lies behind wal that cannot be read ({reason}); the newest point that can be reached from backup {label} is {reach}"
+    )]
+    UnreadableWal {
+        /// What cannot be read, and why.
+        reason: String,
         /// The backup.
         label: BackupLabel,
         /// The target.
@@ -105,6 +135,8 @@ pub enum RestoreError {
         consistent: Lsn,
         /// The timelines that do continue it.
         reachable: Vec<TimelineId>,
+        /// What can be reached along the newest of them.
+        reach: Option<Reach>,
     },
     /// A tablespace mapping names no tablespace of the backup, or is wrong otherwise.
     #[error("tablespace {path}: {reason}", path = .path.display())]
@@ -177,23 +209,38 @@ impl RestoreError {
             Self::Wal(error) => error.hint(),
             Self::Record(error) => error.hint(),
             Self::NoBackup { server } => Some(format!("take one: pgm-cli backup {server}")),
-            Self::BeforeBackup { consistent, .. } => Some(format!(
-                "the earliest point that can be reached is --target-immediate, LSN {consistent}; `pgm-cli list-backup` \
-                 lists older backups"
+            Self::BeforeBackup {
+                consistent, reach, ..
+            } => Some(format!(
+                "from this backup everything from --target-immediate, LSN {consistent}, to {reach} can be reached; \
+                 `pgm-cli list-backup` lists older backups"
             )),
             Self::BeyondArchive { reach, .. } => Some(format!(
                 "leave the target out to recover to the newest reachable point, {reach}"
             )),
+            Self::NotInWal { .. } => Some(
+                "look at the number or name again; an older backup, or another --timeline, may have it in its wal"
+                    .into(),
+            ),
             Self::MissingWal { reach, .. } => Some(format!(
-                "look for the segment in pg_wal of the server or its standbys, or restore with --target-lsn below {}",
+                "look for the segment in pg_wal of the server or its standbys, or restore with --target-lsn {}",
+                reach.end
+            )),
+            Self::UnreadableWal { reach, .. } => Some(format!(
+                "bring the damaged file back from another copy of the repository, or restore with --target-lsn {}",
                 reach.end
             )),
             Self::BackupWithoutWal { .. } => Some("restore another backup".into()),
-            Self::OtherBranch { reachable, .. } => {
+            Self::OtherBranch {
+                reachable, reach, ..
+            } => {
                 let reachable: Vec<_> = reachable.iter().map(ToString::to_string).collect();
+                let newest = reach.as_ref().map_or_else(String::new, |reach| {
+                    format!(", the newest point is {reach}")
+                });
                 Some(format!(
-                    "from this backup the timelines {} can be reached; for the other one restore a backup that was \
-                     taken on it or before it branched off",
+                    "from this backup the timelines {} can be reached{newest}; for another one restore a backup that \
+                     was taken on it or before it branched off",
                     reachable.join(", ")
                 ))
             }

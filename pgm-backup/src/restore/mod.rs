@@ -7,12 +7,14 @@
 //! caller gives (`pgm-cli wal get …`), and in `pg_wal` the segments that the backup needs to become consistent, so that
 //! `pg_verifybackup` finds everything it looks for.
 
+mod end;
 mod error;
 mod place;
 mod plan;
 mod reach;
 mod recovery;
 mod roots;
+mod search;
 mod settings;
 mod tablespaces;
 mod target;
@@ -82,6 +84,15 @@ pub enum Recovery {
     None,
 }
 
+/// Where PostgreSQL is told to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopAt {
+    /// The point.
+    pub target: Target,
+    /// On which side of it.
+    pub boundary: Boundary,
+}
+
 /// What will be done: everything that a person wants to know before it is.
 #[derive(Debug, Clone)]
 pub struct RestorePlan {
@@ -95,6 +106,11 @@ pub struct RestorePlan {
     pub history: History,
     /// The newest point that could be reached along it.
     pub reach: Option<Reach>,
+    /// Where recovery stops. It is what was asked for, but the end of the archive is named by its last record: PostgreSQL
+    /// stops at records only.
+    pub stop: StopAt,
+    /// The position up to which recovery reads WAL; what lies behind it does not matter, unless recovery goes to the end.
+    pub needed: Lsn,
     /// WAL segments that recovery will read.
     pub wal_segments: u64,
     /// Where each tablespace goes.

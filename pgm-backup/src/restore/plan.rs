@@ -40,6 +40,8 @@ pub fn plan(
         timeline: way.history.timeline(),
         history: way.history,
         reach: way.reach,
+        stop: way.stop,
+        needed: way.needed,
         wal_segments: way.wal_segments,
         tablespaces,
         entry,
@@ -79,10 +81,12 @@ fn choose(
     candidates: Vec<BackupEntry>,
     request: &RestoreRequest,
 ) -> Result<(BackupEntry, Way), RestoreError> {
+    let in_wal = matches!(request.target, Target::Xid(_) | Target::Name(_));
     let mut refusal = None;
+    let mut newer: Option<BackupEntry> = None;
     for entry in candidates {
         let tried = match request.recovery {
-            Recovery::Command(_) => find_way(cx, archive, spool, &entry, request),
+            Recovery::Command(_) => find_way(cx, archive, spool, &entry, newer.as_ref(), request),
             Recovery::None => stand_alone(&entry, request),
         };
         match tried {
@@ -93,6 +97,15 @@ fn choose(
                 error @ (RestoreError::OtherBranch { .. } | RestoreError::BackupWithoutWal { .. }),
             ) => {
                 refusal.get_or_insert(error);
+            }
+            // What is not in the WAL behind this backup may be in that before it.
+            Err(
+                error @ (RestoreError::NotInWal { .. }
+                | RestoreError::MissingWal { .. }
+                | RestoreError::UnreadableWal { .. }),
+            ) if in_wal => {
+                refusal.get_or_insert(error);
+                newer = Some(entry);
             }
             Err(error) => return Err(error),
         }
@@ -105,6 +118,7 @@ fn find_way(
     archive: &Archive,
     spool: Option<&Spool>,
     entry: &BackupEntry,
+    newer: Option<&BackupEntry>,
     request: &RestoreRequest,
 ) -> Result<Way, RestoreError> {
     let index = archive.index(segment_size(entry)?, spool)?;
@@ -113,7 +127,7 @@ fn find_way(
         spool,
         index,
     }
-    .find_way(cx, entry, request)
+    .find_way(cx, entry, newer, request)
 }
 
 /// A backup that brings its WAL along needs no archive, and ends where it ends.
@@ -123,6 +137,11 @@ fn stand_alone(entry: &BackupEntry, request: &RestoreRequest) -> Result<Way, Res
         (BackupWal::Included, Target::Latest | Target::Immediate) => Ok(Way {
             history,
             reach: None,
+            stop: super::StopAt {
+                target: request.target.clone(),
+                boundary: request.boundary,
+            },
+            needed: entry.end_lsn,
             wal_segments: 0,
         }),
         (BackupWal::Included, target) => Err(RestoreError::BeyondArchive {

@@ -31,8 +31,8 @@ pub(super) fn write(
     };
     let settings = RecoverySettings {
         restore_command,
-        target: &plan.request.target,
-        boundary: plan.request.boundary,
+        target: &plan.stop.target,
+        boundary: plan.stop.boundary,
         action: plan.request.action,
         timeline: plan.timeline,
     };

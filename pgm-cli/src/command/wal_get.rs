@@ -2,14 +2,19 @@
 //!
 //! PostgreSQL takes an exit status of 1 to 125 as «there is no such file», ends recovery there and opens. So 1 is said
 //! only when nothing lies behind the file either; damage, a gap and failing storage end with 128, which stops recovery.
+//!
+//! A restore writes down how far recovery must get (`--needed`). Before that position nothing is ever absent. Behind it
+//! everything may be when recovery has its target before (`--stops-there`): PostgreSQL reads ahead, and a hole or damage
+//! right behind the target must not keep it from stopping there. It never opens without having reached a target.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use pgm_backup::Repository;
+use pgm_proto::Lsn;
 use pgm_storage::LocalStorage;
-use pgm_wal::archive::{Archive, Lookup};
+use pgm_wal::archive::{Archive, Lookup, Origin};
 use pgm_wal::{SegmentSize, Spool, WalFileName};
 
 use super::Cx;
@@ -34,7 +39,14 @@ fn get(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
         None => None,
     };
     let Some(size) = segment_size(&repository, &archive, spool.as_ref(), arguments)? else {
-        return Ok(ExitCode::from(ABSENT));
+        return Err(CliError::new(
+            Failure::StopRecovery,
+            format!(
+                "there is no WAL of `{}` in the repository",
+                arguments.server
+            ),
+            Some("look at restore_command: server, --repository and --spool are in it".into()),
+        ));
     };
     // What is no WAL file is asked for too, such as backup history files of earlier archives: there is none here.
     let Ok(name) = WalFileName::parse(&arguments.file, size) else {
@@ -42,10 +54,76 @@ fn get(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
     };
     let found = archive
         .fetch(name, size, &arguments.path, spool.as_ref())
-        .map_err(|error| stop(&error, error.hint()))?;
+        .map_err(|error| stop(&error, error.hint()));
+    match need(arguments, name, size) {
+        Need::No => Ok(ExitCode::from(match found {
+            Ok(Lookup::Delivered(_)) => 0,
+            _ => ABSENT,
+        })),
+        Need::UpTo(end) => delivered_to(found?, end, arguments),
+        Need::Unknown => delivered(found?, || Ok(ExitCode::from(ABSENT))),
+    }
+}
+
+/// Whether recovery needs a file.
+enum Need {
+    /// It stops before it.
+    No,
+    /// Up to this position.
+    UpTo(Lsn),
+    /// If it is there.
+    Unknown,
+}
+
+fn need(arguments: &WalGetArguments, name: WalFileName, size: SegmentSize) -> Need {
+    let (Some(needed), WalFileName::Segment(segment)) = (arguments.needed, name) else {
+        return Need::Unknown;
+    };
+    let start = segment.start(size);
+    if start >= needed && arguments.stops_there {
+        Need::No
+    } else if start < needed && arguments.timeline == Some(segment.timeline) {
+        Need::UpTo(needed)
+    } else {
+        Need::Unknown
+    }
+}
+
+/// The answer for a segment that was there, up to `end` at least, when the restore was planned.
+fn delivered_to(
+    found: Lookup,
+    end: Lsn,
+    arguments: &WalGetArguments,
+) -> Result<ExitCode, CliError> {
+    let gone = |what: String| {
+        CliError::new(
+            Failure::StopRecovery,
+            format!("{what}, but recovery needs the wal up to {end}: it was there when the restore was planned"),
+            Some("find out what happened to the repository and the spool, or restore again to what is left".into()),
+        )
+    };
+    if let Lookup::Delivered(Origin::Partial(reached)) = found
+        && reached < end
+    {
+        // A shorter segment would end recovery like an absent one.
+        let _ = std::fs::remove_file(&arguments.path);
+        return Err(gone(format!(
+            "wal segment {} ends at {reached}",
+            arguments.file
+        )));
+    }
+    delivered(found, || {
+        Err(gone(format!("wal segment {} is absent", arguments.file)))
+    })
+}
+
+fn delivered(
+    found: Lookup,
+    absent: impl FnOnce() -> Result<ExitCode, CliError>,
+) -> Result<ExitCode, CliError> {
     match found {
         Lookup::Delivered(_) => Ok(ExitCode::SUCCESS),
-        Lookup::Absent => Ok(ExitCode::from(ABSENT)),
+        Lookup::Absent => absent(),
         Lookup::Gap { missing, next_present } => Err(CliError::new(
             Failure::StopRecovery,
             format!("wal segment {missing} is missing from the archive, and {next_present} is there: recovery must not end here"),

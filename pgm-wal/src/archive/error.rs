@@ -84,7 +84,9 @@ impl ArchiveError {
                 Some(format!("restore {object} from another copy of the repository"))
             }
             Self::ReadBack { .. } => Some("check the repository's disk".to_owned()),
-            Self::Spool(_) | Self::File { .. } | Self::Path(_) | Self::Cancelled(_) => None,
+            Self::Spool(error) => error.hint(),
+            Self::File { path, source, .. } => file_hint(path, source),
+            Self::Path(_) | Self::Cancelled(_) => None,
         }
     }
 
@@ -117,8 +119,23 @@ impl ArchiveError {
     }
 }
 
+fn file_hint(path: &Path, error: &io::Error) -> Option<String> {
+    let folder = path.parent().unwrap_or(path).display();
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some(format!("make room on the file system of {folder}"))
+        }
+        io::ErrorKind::PermissionDenied => {
+            Some(format!("let the user that runs this read and write {folder}"))
+        }
+        io::ErrorKind::NotFound => Some(format!("is {folder} the right folder?")),
+        _ => None,
+    }
+}
+
 impl From<ArchiveError> for SourceError {
     fn from(error: ArchiveError) -> Self {
-        Self::new("archived WAL", error)
+        let hint = error.hint();
+        Self::new("archived WAL", error).with_hint(hint)
     }
 }

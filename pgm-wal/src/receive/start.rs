@@ -2,7 +2,9 @@
 //!
 //! The first of these that there is: the spool's newest timeline, at its first segment that is not finished; the
 //! caller's hint (the end of the archive); the replication slot's position; the end of the server's WAL. Always the
-//! beginning of a segment, as PostgreSQL's own receivers do. A server that cannot continue from there is refused.
+//! beginning of a segment, as PostgreSQL's own receivers do. A server that cannot continue from there is refused; only
+//! a hint that lies on a branch which the server has left does not count: the spool is empty, so somebody has decided
+//! that the server is to be followed on its new branch.
 
 use pgm_proto::{Lsn, ServerIdentity, SlotPosition, TimelineId};
 
@@ -60,9 +62,12 @@ pub(crate) fn choose(facts: &Facts, history: &History) -> Result<Start, ReceiveE
     let slot = facts
         .slot
         .and_then(|slot| Some((slot.restart_lsn?, slot.timeline)));
+    // Receiving begins at a segment's beginning, which may lie before the branch point although the hint does not.
+    let on_this_branch =
+        |hint: &StartHint| history.contains(hint.timeline, size.round_down(hint.lsn));
     let first = if let Some(end) = facts.spool_end {
         end.resume_at()
-    } else if let Some(hint) = facts.hint {
+    } else if let Some(hint) = facts.hint.filter(on_this_branch) {
         at(hint.timeline, hint.lsn)
     } else if let Some((lsn, timeline)) = slot {
         at(timeline.unwrap_or_else(|| history.timeline_at(lsn)), lsn)

@@ -65,7 +65,8 @@ impl RecordError {
             Self::Damaged { segment, .. } | Self::Missing { segment } => Some(format!(
                 "recovery cannot go past this place; look for another copy of segment {segment}"
             )),
-            Self::Source(_) | Self::Cancelled(_) => None,
+            Self::Source(error) => error.hint(),
+            Self::Cancelled(_) => None,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::{SegmentName, SegmentNumber, SegmentSize, WalFileName};
 #[error("reading {what} failed")]
 pub struct SourceError {
     what: String,
+    hint: Option<String>,
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
@@ -29,8 +30,20 @@ impl SourceError {
     ) -> Self {
         Self {
             what: what.into(),
+            hint: None,
             source: source.into(),
         }
+    }
+
+    /// The same error with what to do next.
+    #[must_use]
+    pub fn with_hint(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        self.hint.clone()
     }
 }
 

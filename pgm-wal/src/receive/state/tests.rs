@@ -232,6 +232,35 @@ fn the_slot_comes_before_the_servers_end_and_the_hint_before_the_slot() {
     );
 }
 
+/// Whoever moved the spool aside has decided to follow the server; the archive's end on the branch that it left must not
+/// keep it from being received.
+#[test]
+fn a_hint_on_another_branch_does_not_count_when_the_spool_is_empty() {
+    let at = |timeline_number, position| StartHint {
+        timeline: timeline(timeline_number),
+        lsn: lsn(position),
+    };
+    let slot = SlotPosition {
+        restart_lsn: Some(lsn("0/4000028")),
+        timeline: Some(timeline(3)),
+    };
+    let server = history(3, "1\t0/3500000\tx\n");
+    for (hint, timeline_number, begin) in [
+        (at(2, "0/9000000"), 3, "0/4000000"),
+        (at(1, "0/5000028"), 3, "0/4000000"),
+        (at(1, "0/3600000"), 1, "0/3000000"),
+    ] {
+        let facts = Facts {
+            slot: Some(slot),
+            hint: Some(hint),
+            ..facts(3, "0/5000000")
+        };
+        let start = start::choose(&facts, &server).unwrap();
+        let expected = (timeline(timeline_number), lsn(begin));
+        assert_eq!((start.timeline, start.lsn), expected, "{hint:?}");
+    }
+}
+
 #[test]
 fn a_slot_on_an_older_timeline_begins_there() {
     let slot = SlotPosition {
