@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use pgm_proto::TimelineId;
 use pgm_tests::{
-    Cluster, Fault, Major, Proxy, Receiving, Scratch, StopMode, majors, run_ok, wait_until,
+    Cluster, Fault, Major, Pgmd, Proxy, Receiving, Scratch, StopMode, majors, run_ok, wait_until,
 };
 
 /// PostgreSQL's own receiver, of the newest version whose clients there are.
@@ -302,4 +302,54 @@ fn nothing_is_missing_after_any_fault_of_the_network() {
     }
     ours.stop().unwrap();
     same_as_server(&ours, &cluster, 20);
+}
+
+#[test]
+fn what_pgmd_archives_is_byte_identical_with_the_segments_of_pg_receivewal() {
+    let cluster = Cluster::builder(Major::V17).segment_mib(1).start();
+    let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
+    let theirs = PgReceivewal::start(&cluster);
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    let end = load_times(&cluster, 3);
+    pgmd.wait_durable("main", &end);
+    let newest = cluster.value(&format!("select pg_walfile_name('{end}')"));
+    wait_until("pg_receivewal has the newest segment", || {
+        theirs.has(&newest)
+    });
+    let entries = fs::read_dir(theirs.folder.path()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut segments: Vec<String> = names.filter(|name| name.len() == 24).collect();
+    segments.sort();
+    assert!(segments.len() > 5, "{segments:?}");
+    // Its slot was there first, so it may have begun one segment earlier: that one is left out.
+    let delivered = Scratch::new("g");
+    for name in &segments[1..] {
+        let path = delivered.join(name);
+        pgmd.cli_ok(&["wal", "get", "main", name, path.to_str().unwrap()]);
+        same(name, delivered.path(), theirs.folder.path());
+    }
+    readable(Major::V17, delivered.path(), &segments[1..]);
+    // After a stop, from the repository alone.
+    assert_eq!(pgmd.stop(), 0);
+    fs::remove_dir_all(pgmd.spool("main")).unwrap();
+    let again = Scratch::new("g");
+    for name in &segments[1..] {
+        let path = again.join(name);
+        pgmd.cli_ok(&["wal", "get", "main", name, path.to_str().unwrap()]);
+        same(name, again.path(), theirs.folder.path());
+    }
+    let missing = again.join("missing");
+    let run = pgmd.cli(&[
+        "wal",
+        "get",
+        "main",
+        "0000000100000001000000FF",
+        missing.to_str().unwrap(),
+    ]);
+    assert_eq!(
+        run.status, 1,
+        "a segment of the future is not there, which PostgreSQL takes for the end of WAL"
+    );
+    assert!(!missing.exists());
 }
