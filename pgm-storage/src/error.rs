@@ -160,7 +160,10 @@ impl StorageError {
             Self::Io { path, .. } => Some(format!(
                 "look for disk errors of {path} in the kernel log (dmesg)"
             )),
-            Self::NotFound { .. } | Self::AlreadyExists { .. } | Self::TooLarge { .. } => None,
+            Self::NotFound { path } => Some(format!(
+                "is the file system of {path} mounted? what is lost has to come from another copy of the repository"
+            )),
+            Self::AlreadyExists { .. } | Self::TooLarge { .. } => None,
             Self::Frame { source, .. } => source.hint(),
         }
     }

@@ -20,7 +20,13 @@ pub fn open_or_create(config: &Config) -> pgm_backup::Result<Repository> {
 
 /// Opens the repository in `folder`.
 pub fn open(folder: &Path) -> pgm_backup::Result<Repository> {
-    Repository::open(Arc::new(LocalStorage::open(folder)?))
+    match LocalStorage::open(folder) {
+        Ok(storage) => Repository::open(Arc::new(storage)),
+        Err(error) if error.is_not_found() => Err(pgm_backup::Error::RepositoryMissing {
+            location: folder.display().to_string(),
+        }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A backup in a line.

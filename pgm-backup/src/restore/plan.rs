@@ -104,7 +104,10 @@ fn choose(
                 | RestoreError::MissingWal { .. }
                 | RestoreError::UnreadableWal { .. }),
             ) if in_wal => {
-                refusal.get_or_insert(error);
+                // That a newer backup is on another branch says less.
+                if refusal.is_none() || matches!(refusal, Some(RestoreError::OtherBranch { .. })) {
+                    refusal = Some(error);
+                }
                 newer = Some(entry);
             }
             Err(error) => return Err(error),

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use pgm_backup::Repository;
 use pgm_proto::Lsn;
-use pgm_storage::LocalStorage;
 use pgm_wal::archive::{Archive, Lookup, Origin};
 use pgm_wal::{SegmentSize, Spool, WalFileName};
 
@@ -30,9 +29,8 @@ pub(super) fn run(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliE
 
 fn get(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
     let (repository, spool) = places(cx, arguments)?;
-    let storage = LocalStorage::open(&repository).map_err(|error| stop(&error, error.hint()))?;
     let repository =
-        Repository::open(Arc::new(storage)).map_err(|error| stop(&error, error.hint()))?;
+        pgmd::repository::open(&repository).map_err(|error| stop(&error, error.hint()))?;
     let archive = Archive::new(Arc::clone(repository.storage()), arguments.server.clone());
     let spool = match spool {
         Some(spool) => Spool::find(spool).map_err(|error| stop(&error, error.hint()))?,
