@@ -125,9 +125,9 @@ fn file_hint(path: &Path, error: &io::Error) -> Option<String> {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some(format!("make room on the file system of {folder}"))
         }
-        io::ErrorKind::PermissionDenied => {
-            Some(format!("let the user that runs this read and write {folder}"))
-        }
+        io::ErrorKind::PermissionDenied => Some(format!(
+            "let the user that runs this read and write {folder}"
+        )),
         io::ErrorKind::NotFound => Some(format!("is {folder} the right folder?")),
         _ => None,
     }
