@@ -14,6 +14,7 @@ use pgm_wal::archive::{
 use pgm_wal::{SegmentSize, Spool, StartHint, WalFileName};
 use tracing::{debug, error, info};
 
+use super::identity;
 use super::link::Link;
 use super::message::{Description, WorkerEvent};
 use crate::repository::chain;
@@ -75,7 +76,8 @@ pub(super) fn archive(
     cancel: &Cancel,
 ) -> Option<Archiver> {
     let archive = loop {
-        match open(description) {
+        let checked = identity::check_spool(description, spool).and_then(|()| open(description));
+        match checked {
             Ok(archive) => break archive,
             Err(error) => {
                 let text = format!("cannot archive: {}", chain(&error));

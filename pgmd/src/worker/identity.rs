@@ -1,12 +1,20 @@
-//! A transport that notes who answered, for the status.
+//! A transport that notes who answered, for the status, and refuses a stranger.
+//!
+//! The repository knows each server by its system identifier. Another server that answers under the same name, because
+//! a connection string was changed or a cluster was made anew, must not have its WAL mixed with that of the first.
 
 use std::os::fd::BorrowedFd;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use pgm_backup::repository::ServerFacts;
 use pgm_proto::{
     Error, Incoming, Outgoing, PostgresTransport, ServerIdentity, WalTransport, Woken,
 };
+use pgm_wal::Spool;
 
+use super::message::Description;
+use super::receive::Trouble;
 use crate::shared_state::Slot;
 
 /// [`PostgresTransport`], whose server's identity goes into the shared state.
@@ -14,11 +22,24 @@ use crate::shared_state::Slot;
 pub(super) struct Identified<'a> {
     transport: PostgresTransport,
     slot: &'a Slot,
+    description: &'a Description,
+    refused: &'a OnceLock<Trouble>,
 }
 
 impl<'a> Identified<'a> {
-    pub(super) fn new(transport: PostgresTransport, slot: &'a Slot) -> Self {
-        Self { transport, slot }
+    /// A server that is refused ends the connection with [`Error::Interrupted`], and why is in `refused`.
+    pub(super) fn new(
+        transport: PostgresTransport,
+        slot: &'a Slot,
+        description: &'a Description,
+        refused: &'a OnceLock<Trouble>,
+    ) -> Self {
+        Self {
+            transport,
+            slot,
+            description,
+            refused,
+        }
     }
 }
 
@@ -26,6 +47,11 @@ impl WalTransport for Identified<'_> {
     fn connect(&mut self) -> Result<ServerIdentity, Error> {
         let identity = self.transport.connect()?;
         self.slot.set_identity(identity.system_id, identity.version);
+        if let Err(error) = register(self.description, &identity) {
+            self.transport.disconnect();
+            let _ = self.refused.set(Trouble::new(&error, error.hint()));
+            return Err(Error::Interrupted);
+        }
         Ok(identity)
     }
 
@@ -43,5 +69,50 @@ impl WalTransport for Identified<'_> {
 
     fn disconnect(&mut self) {
         self.transport.disconnect();
+    }
+}
+
+/// Notes in the repository who the server is, or fails if it knows another one under the name. A repository that is away
+/// is no reason not to receive.
+fn register(description: &Description, identity: &ServerIdentity) -> Result<(), pgm_backup::Error> {
+    let Ok(repository) = crate::repository::open(&description.repository) else {
+        return Ok(());
+    };
+    let facts = ServerFacts {
+        system_id: identity.system_id,
+        version: identity.version,
+        segment_bytes: identity.segment_bytes,
+    };
+    let registered = repository.register(&description.server, &facts).map(|_| ());
+    registered.or_else(only_strangers)
+}
+
+/// Fails if the WAL in the spool is not that of the server in the repository. It was received while the repository was
+/// away, for example.
+pub(super) fn check_spool(
+    description: &Description,
+    spool: &Spool,
+) -> Result<(), pgm_backup::Error> {
+    let repository = crate::repository::open(&description.repository)?;
+    let Some(record) = repository.server(&description.server)? else {
+        return Ok(());
+    };
+    let Ok(Some(identity)) = spool.identity() else {
+        return Ok(());
+    };
+    let facts = ServerFacts {
+        system_id: identity.system_id,
+        version: record.version,
+        segment_bytes: u32::try_from(identity.segment_size.bytes()).unwrap_or(u32::MAX),
+    };
+    let known = repository.register(&description.server, &facts).map(|_| ());
+    known.or_else(only_strangers)
+}
+
+fn only_strangers(error: pgm_backup::Error) -> Result<(), pgm_backup::Error> {
+    use pgm_backup::Error as Cause;
+    match error {
+        Cause::OtherSystem { .. } | Cause::OtherSegmentSize { .. } => Err(error),
+        _ => Ok(()),
     }
 }

@@ -75,13 +75,14 @@ pub(super) fn receive(link: &Link, description: &Description, state: &SharedStat
 }
 
 /// What keeps a round from beginning.
+#[derive(Debug)]
 pub(super) struct Trouble {
     pub(super) text: String,
     pub(super) hint: Option<String>,
 }
 
 impl Trouble {
-    fn new(error: &(dyn std::error::Error + 'static), hint: Option<String>) -> Self {
+    pub(super) fn new(error: &(dyn std::error::Error + 'static), hint: Option<String>) -> Self {
         Self {
             text: chain(error),
             hint,
@@ -104,7 +105,7 @@ fn round(
         Some(_) => None,
         None => start_hint(description),
     };
-    let bell = OnceLock::new();
+    let (bell, refused) = (OnceLock::new(), OnceLock::new());
     let archiving = Cancel::new();
     let ended = thread::scope(|scope| {
         let archiver = thread::Builder::new().name("pgm-archive".to_owned());
@@ -112,14 +113,15 @@ fn round(
             archive::archive(link, description, &spool, slot, &bell, &archiving)
         });
         let archiver = archiver.map_err(|error| Trouble::new(&error, None))?;
-        let transport = Identified::new(PostgresTransport::new(options), slot);
+        let transport = PostgresTransport::new(options);
+        let transport = Identified::new(transport, slot, description, &refused);
         let receive = ReceiveOptions {
             start_hint: hint,
             wake: Some(link.wake()),
             ..ReceiveOptions::default()
         };
         let mut receiver = Receiver::new(transport, spool.clone(), receive);
-        let mut watch = Watch::new(link, slot, &bell, gap.take());
+        let mut watch = Watch::new(link, slot, &bell, &refused, gap.take());
         let ending = watch.ending.clone();
         let outcome = receiver.run_forever(&ending, &mut watch);
         let end = watch.end(outcome);
@@ -187,6 +189,8 @@ struct Watch<'a> {
     link: &'a Link,
     slot: &'a Slot,
     bell: &'a Bell,
+    /// Why the server that answered is not the right one.
+    refused: &'a OnceLock<Trouble>,
     /// Ends the round.
     ending: Cancel,
     why: Option<RoundEnd>,
@@ -198,12 +202,19 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(link: &'a Link, slot: &'a Slot, bell: &'a Bell, gap: Option<(TimelineId, Lsn)>) -> Self {
+    fn new(
+        link: &'a Link,
+        slot: &'a Slot,
+        bell: &'a Bell,
+        refused: &'a OnceLock<Trouble>,
+        gap: Option<(TimelineId, Lsn)>,
+    ) -> Self {
         let (ending, received) = (Cancel::new(), Lsn::INVALID);
         Self {
             link,
             slot,
             bell,
+            refused,
             ending,
             why: None,
             received,
@@ -296,12 +307,20 @@ impl ReceiveObserver for Watch<'_> {
     }
 
     fn error(&mut self, error: &ReceiveError, retry_in: Duration) {
-        let (text, hint) = (chain(error), error.hint());
-        self.slot.set_phase(if is_for_a_person(error) {
-            Phase::Error
-        } else {
-            Phase::Backoff
-        });
+        let (text, hint) = match self.refused.get() {
+            Some(trouble) => {
+                self.why = Some(RoundEnd::Broken);
+                self.ending.cancel();
+                (trouble.text.clone(), trouble.hint.clone())
+            }
+            None => (chain(error), error.hint()),
+        };
+        self.slot
+            .set_phase(if is_for_a_person(error) || self.refused.get().is_some() {
+                Phase::Error
+            } else {
+                Phase::Backoff
+            });
         match error {
             ReceiveError::WalRemoved { timeline, lsn, .. } => {
                 self.why = Some(RoundEnd::WalRemoved(*timeline, *lsn));
