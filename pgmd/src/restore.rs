@@ -13,9 +13,11 @@ use pgm_mgmt::{
     BackupChoice, Error, ErrorCode, PlannedRestore, RestoreOptions, RestoreOutcome, TargetAction,
     TargetPoint,
 };
+use pgm_proto::ServerName;
 use pgm_wal::Spool;
 use pgm_wal::archive::Archive;
 
+use crate::config::nearest_hint;
 use crate::repository::{self, chain, failure};
 use crate::restore_command::{Needed, program_beside, restore_command};
 
@@ -48,6 +50,7 @@ impl PreparedRestore {
             hint: error.hint(),
         })?;
         let server = &options.server;
+        refuse_unknown(&repository, server)?;
         let mut plan = restore::plan(cx, &repository, &archive, spool.as_ref(), server, request)
             .map_err(|error| refusal(&error))?;
         let program = options
@@ -76,6 +79,18 @@ impl PreparedRestore {
             .map_err(|error| refusal(&error))?;
         Ok(outcome(&self.plan, report))
     }
+}
+
+/// Refuses a server of which there is nothing; it need not be configured any more.
+fn refuse_unknown(repository: &Repository, server: &ServerName) -> Result<(), Error> {
+    let known = repository.servers().map_err(|error| failure(&error))?;
+    if known.contains(server) {
+        return Ok(());
+    }
+    let known: Vec<&str> = known.iter().map(ServerName::as_str).collect();
+    let text = format!("there is nothing of server `{server}` in the repository");
+    let error = Error::new(ErrorCode::UnknownServer, text);
+    Err(error.with_hint(nearest_hint(server.as_str(), &known)))
 }
 
 fn request(options: &RestoreOptions) -> Result<RestoreRequest, Error> {

@@ -20,6 +20,7 @@ use pgm_storage::Compression;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
+pub(crate) use error::nearest_hint;
 pub use os_user::OsUser;
 pub use sample::{Sample, sample};
 
