@@ -1,6 +1,7 @@
 //! What `check` asks a server: facts only, no judgement.
 //!
-//! One SQL session and one replication session, both read-only. What the role may not see is `None`, not an error.
+//! One SQL session, then one replication session, both read-only. What the role may not see is `None`, not an error.
+//! Where only one of the two can be had, its answers help to say why the other one cannot.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,6 +21,8 @@ pub(super) struct Facts {
     pub(super) sql: Option<SqlFacts>,
     /// Why there was no SQL session.
     pub(super) sql_error: Option<Error>,
+    /// Why there was no replication session.
+    pub(super) replication_error: Option<Error>,
     /// Whether the sessions are encrypted.
     pub(super) tls: bool,
 }
@@ -67,45 +70,80 @@ pub(super) struct SlotFacts {
 /// The settings that the rules look at.
 const SETTINGS: &str = "'wal_level','max_wal_senders','max_replication_slots','synchronous_standby_names',\
 'synchronous_commit','data_checksums','full_page_writes','fsync','wal_segment_size','max_slot_wal_keep_size',\
-'wal_sender_timeout','summarize_wal','archive_mode','ssl'";
+'wal_sender_timeout','summarize_wal','archive_mode','ssl','data_directory'";
 
-/// Asks a server. An error of the replication session is the caller's to judge; the SQL session may be missing.
+/// Asks a server; fails only when neither session could be had.
 pub(super) fn gather(
     conninfo: &ConnInfo,
     slot: &SlotName,
     application_name: &str,
 ) -> Result<Facts, Error> {
-    let mut replication = Client::connect(conninfo, Session::PhysicalReplication)?;
-    let mut facts = Facts {
-        version: Some(replication.server_version()),
-        identity: Some(replication.identify_system()?),
-        tls: replication.encryption() != Encryption::None,
-        ..Facts::default()
-    };
-    drop(replication);
-    let database = conninfo.database().unwrap_or("postgres").to_owned();
-    match sql(
-        &conninfo.clone().with_database(database),
-        slot,
-        application_name,
-    ) {
-        Ok(sql) => facts.sql = Some(sql),
-        Err(error) => facts.sql_error = Some(error),
+    let mut facts = Facts::default();
+    // First, so that our own replication session is none of the senders that are counted.
+    if let Err(error) = sql(conninfo, slot, application_name, &mut facts) {
+        if is_out_of_reach(&error) {
+            return Err(error);
+        }
+        facts.sql_error = Some(error);
+    }
+    match (replication(conninfo, &mut facts), &facts.sql) {
+        (Ok(()), _) => {}
+        (Err(error), Some(_)) => facts.replication_error = Some(error),
+        (Err(error), None) => return Err(error),
     }
     Ok(facts)
 }
 
-fn sql(conninfo: &ConnInfo, slot: &SlotName, application_name: &str) -> Result<SqlFacts, Error> {
-    let mut client = Client::connect(conninfo, Session::Sql)?;
+/// Whether another session has no better chance.
+fn is_out_of_reach(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::ConnInfo(_) | Error::Resolve { .. } | Error::Connect { .. } | Error::Timeout { .. }
+    )
+}
+
+fn replication(conninfo: &ConnInfo, facts: &mut Facts) -> Result<(), Error> {
+    let mut client = Client::connect(conninfo, Session::PhysicalReplication)?;
+    facts.identity = Some(client.identify_system()?);
+    facts.meet(&client);
+    Ok(())
+}
+
+impl Facts {
+    /// What every session tells.
+    fn meet(&mut self, client: &Client) {
+        self.version = Some(client.server_version());
+        self.tls = client.encryption() != Encryption::None;
+    }
+}
+
+fn sql(
+    conninfo: &ConnInfo,
+    slot: &SlotName,
+    application_name: &str,
+    facts: &mut Facts,
+) -> Result<(), Error> {
+    let database = conninfo.database().unwrap_or("postgres").to_owned();
+    let mut client = Client::connect(&conninfo.clone().with_database(database), Session::Sql)?;
+    facts.meet(&client);
+    facts.sql = Some(sql_facts(&mut client, slot, application_name)?);
+    Ok(())
+}
+
+fn sql_facts(
+    client: &mut Client,
+    slot: &SlotName,
+    application_name: &str,
+) -> Result<SqlFacts, Error> {
     let mut facts = SqlFacts {
-        settings: settings(&mut client)?,
+        settings: settings(client)?,
         ..SqlFacts::default()
     };
-    clock(&mut client, &mut facts)?;
-    role(&mut client, &mut facts)?;
-    facts.slot = slot_facts(&mut client, slot)?;
-    facts.slots_used = count(&mut client, "SELECT count(*) FROM pg_replication_slots")?;
-    facts.senders_used = count(&mut client, "SELECT count(*) FROM pg_stat_replication")?;
+    clock(client, &mut facts)?;
+    role(client, &mut facts)?;
+    facts.slot = slot_facts(client, slot)?;
+    facts.slots_used = count(client, "SELECT count(*) FROM pg_replication_slots")?;
+    facts.senders_used = count(client, "SELECT count(*) FROM pg_stat_replication")?;
     let ours = format!(
         "SELECT sync_state FROM pg_stat_replication WHERE application_name = {} LIMIT 1",
         literal(application_name)

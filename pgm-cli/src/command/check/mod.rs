@@ -106,7 +106,10 @@ fn check_server(
         application_name,
         local: conninfo.hosts().iter().all(is_local),
     };
-    let mut findings = vec![Finding::ok("connection", conninfo.redacted())];
+    let mut findings = vec![match &facts.replication_error {
+        None => Finding::ok("connection", conninfo.redacted()),
+        Some(error) => unreachable(conninfo, error),
+    }];
     findings.extend(rules::judge(&facts, &wanted));
     findings.extend(local::identity(config, name, facts.identity.as_ref()));
     findings

@@ -276,11 +276,14 @@ fn checksums(sql: &SqlFacts) -> Finding {
     if setting(sql, NAME) == "on" {
         return Finding::ok(NAME, "on".into());
     }
-    let fix = "stop the server, then: pg_checksums --enable -D DATA_DIRECTORY";
+    let folder = sql.settings.get("data_directory");
+    let folder = folder.map_or("DATA_DIRECTORY", String::as_str);
     Finding::warning(
         NAME,
         "off: backups cannot notice damaged pages".into(),
-        Some(fix.into()),
+        Some(format!(
+            "stop the server, then: pg_checksums --enable -D '{folder}'"
+        )),
     )
 }
 
