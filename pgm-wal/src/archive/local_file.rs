@@ -10,6 +10,7 @@ use pgm_proto::{Lsn, TimelineId};
 use super::ArchiveError;
 use crate::record::{
     BadPage, HEADER_BYTES_MAX, PAGE_BYTES, PageHeader, RecordReader, SegmentSource, SourceError,
+    read_full,
 };
 use crate::{History, SegmentName, SegmentNumber, SegmentSize};
 
@@ -115,20 +116,8 @@ impl SegmentSource for &LocalSegment {
         if segment != self.name {
             return Ok(None);
         }
-        let mut filled = 0;
-        while filled < buf.len() {
-            match self
-                .file
-                .read_at(&mut buf[filled..], offset + filled as u64)
-            {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return Err(SourceError::new(self.path.display().to_string(), error));
-                }
-            }
-        }
+        let filled = read_full(&self.file, offset, buf)
+            .map_err(|error| SourceError::new(self.path.display().to_string(), error))?;
         Ok(Some(filled))
     }
 

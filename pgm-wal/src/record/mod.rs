@@ -27,6 +27,7 @@ pub use page::{BadPage, PAGE_BYTES, PageHeader, WalVersion};
 pub use scan::{
     Scan, Tail, find_restore_point, find_xid, first_commit_after, last_valid, stop_point,
 };
+pub(crate) use source::read_full;
 pub use source::{DirectorySource, SegmentSource, SourceError};
 pub use stream::{End, EndReason, Invalid, Record, RecordReader};
 pub use target::{Inclusion, Side, StopPoint, Target};

@@ -84,6 +84,20 @@ impl<S: SegmentSource + ?Sized> SegmentSource for &mut S {
     }
 }
 
+/// Reads from `offset` on until `buf` is full or the file ends; gives how many bytes that were.
+pub(crate) fn read_full(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read_at(&mut buf[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
 /// A folder of plain segments, finished or `.partial`.
 #[derive(Debug)]
 pub struct DirectorySource {
@@ -137,15 +151,8 @@ impl SegmentSource for DirectorySource {
         let Some(file) = self.open(segment)? else {
             return Ok(None);
         };
-        let mut filled = 0;
-        while filled < buf.len() {
-            match file.read_at(&mut buf[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(SourceError::new(name.to_string(), error)),
-            }
-        }
+        let filled = read_full(file, offset, buf)
+            .map_err(|error| SourceError::new(name.to_string(), error))?;
         Ok(Some(filled))
     }
 
