@@ -24,6 +24,7 @@ mod proxy;
 mod receiving;
 mod refusal;
 mod scratch;
+mod thread_allocations;
 mod wait;
 mod workload;
 
@@ -39,5 +40,6 @@ pub use proxy::{Fault, Proxy};
 pub use receiving::{Receiving, Seen};
 pub use refusal::{refusal, refusal_in_json, says};
 pub use scratch::Scratch;
+pub use thread_allocations::{ThreadCountingAllocator, thread_allocations};
 pub use wait::{wait_for, wait_until};
 pub use workload::{Acknowledged, Committers};

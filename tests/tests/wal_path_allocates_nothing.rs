@@ -1,11 +1,8 @@
 //! The steady-state WAL path allocates nothing per message: ten thousand messages more cost not one allocation more.
 //!
 //! Counted on the receiving thread alone, first with a transport inside the test, then through a real connection.
-#![allow(unsafe_code)] // A global allocator can only be written with it.
 #![allow(clippy::unwrap_used)] // All of it is test code, also what has no `#[test]` on it.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -15,45 +12,12 @@ use pgm_proto::{
     SystemId, TimelineId, TransportOptions, WalTransport, Woken,
 };
 use pgm_storage::Cancel;
-use pgm_tests::Scratch;
 use pgm_tests::fake_server::{FakeServer, Script};
+use pgm_tests::{Scratch, ThreadCountingAllocator, thread_allocations};
 use pgm_wal::{DurableLsn, ReceiveObserver, ReceiveOptions, Receiver, Spool, StartHint};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, with a counter for each thread.
-struct Counting;
-
-fn count() {
-    // A thread that is ending has no counter any more.
-    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
-}
-
-// SAFETY: everything is handed on to the system's allocator as it came; the counter is a plain thread-local number
-// that is never dropped and whose access does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, bytes) }
-    }
-}
+static ALLOCATOR: ThreadCountingAllocator = ThreadCountingAllocator;
 
 const MESSAGE_BYTES: u64 = 1000;
 
@@ -90,9 +54,9 @@ fn allocations<T: WalTransport>(transport: T, folder: &Path, start: Lsn, end: Ls
         ..ReceiveOptions::default()
     };
     let mut receiver = Receiver::new(transport, Spool::open(folder).unwrap(), options);
-    let before = ALLOCATIONS.get();
+    let before = thread_allocations();
     let stopped = receiver.run(&cancel, &mut observer).unwrap();
-    let after = ALLOCATIONS.get();
+    let after = thread_allocations();
     assert_eq!(stopped.durable.unwrap().lsn(), end);
     assert!(observer.durable_calls > 0);
     after - before

@@ -6,10 +6,7 @@
     clippy::unwrap_used,
     reason = "what fails in a test must fail the test"
 )]
-#![allow(unsafe_code)] // A global allocator can only be written with it.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use pgm_proto::{
@@ -17,44 +14,14 @@ use pgm_proto::{
     TransportOptions, WalTransport,
 };
 use pgm_tests::fake_server::{FakeServer, Script};
+use pgm_tests::{ThreadCountingAllocator, thread_allocations};
 
 const START: Lsn = Lsn::new(16 << 20);
 const WAL_BYTES: u64 = 256 << 20;
 const MESSAGE_BYTES: usize = 8192;
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-fn count() {
-    // A thread that is ending has no counter any more, and does not matter.
-    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
-}
-
-// SAFETY: everything is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, bytes) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: ThreadCountingAllocator = ThreadCountingAllocator;
 
 /// Receives at least so much WAL, with a status after each message; gives the number of messages.
 fn receive(transport: &mut PostgresTransport, wal_bytes: u64) -> u64 {
@@ -99,9 +66,9 @@ fn wal_is_received_without_an_allocation_per_message() {
     transport.send(Outgoing::Start { timeline, lsn }).unwrap();
     receive(&mut transport, 1 << 20);
 
-    let before = ALLOCATIONS.get();
+    let before = thread_allocations();
     let messages = receive(&mut transport, WAL_BYTES / 2);
-    let allocations = ALLOCATIONS.get() - before;
+    let allocations = thread_allocations() - before;
     assert!(messages > 10_000, "{messages}");
     assert_eq!(allocations, 0, "{messages} messages");
 }
