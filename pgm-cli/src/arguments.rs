@@ -201,13 +201,13 @@ pub(crate) struct RestoreArguments {
     #[command(flatten)]
     pub(crate) stop: StopArguments,
     /// Stop just before the target, not just after it
-    #[arg(long, requires = "stop")]
+    #[arg(long, requires = "stop", conflicts_with_all = ["target_name", "target_immediate"])]
     pub(crate) exclusive: bool,
     /// The timeline to follow; the newest that the backup leads to when left out
     #[arg(long, value_name = "N")]
     pub(crate) timeline: Option<TimelineId>,
     /// What the server does when it has reached the target (default: promote)
-    #[arg(long, value_enum, value_name = "ACTION")]
+    #[arg(long, value_enum, value_name = "ACTION", requires = "stop")]
     pub(crate) target_action: Option<TargetAction>,
     /// Put the tablespace that was at OLD into NEW; can be given several times
     #[arg(long, value_name = "OLD=NEW", value_parser = parse_tablespace)]

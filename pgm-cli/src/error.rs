@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+pub(crate) use pgmd::repository::chain;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
@@ -63,20 +65,6 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.failure.exit_status())
     }
-}
-
-/// The text of an error with those that caused it, as far as they are not part of it already.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl From<pgmd::config::ConfigError> for CliError {
