@@ -11,10 +11,13 @@ use super::roots::Roots;
 use super::{Recovery, RestorePlan};
 use crate::repository::Repository;
 
+/// The file that makes PostgreSQL a standby; a backup of a standby brings it along.
+const STANDBY_SIGNAL: &str = "standby.signal";
 /// The manifest of PostgreSQL, which `pg_verifybackup` reads.
 const BACKUP_MANIFEST: &str = "backup_manifest";
 
-/// Writes `backup_manifest`, `postgresql.auto.conf` and `recovery.signal`.
+/// Writes `backup_manifest`, `postgresql.auto.conf` and `recovery.signal`, and takes `standby.signal` away: what is restored
+/// is a server of its own, not one that waits for a primary.
 pub(super) fn write(
     roots: &Roots,
     repository: &Repository,
@@ -26,6 +29,7 @@ pub(super) fn write(
         let mut file = new_file(&path)?;
         repository.server_manifest(&plan.entry, &mut file)?;
     }
+    remove(&folder.join(STANDBY_SIGNAL))?;
     let Recovery::Command(restore_command) = &plan.request.recovery else {
         return Ok(());
     };
@@ -59,6 +63,15 @@ fn rewrite(path: &Path, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<(), Res
     opened
         .and_then(|mut file| file.write_all(&change(&existing)))
         .map_err(|error| RestoreError::file("write", path, error))
+}
+
+fn remove(path: &Path) -> Result<(), RestoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RestoreError::file("remove", path, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn new_file(path: &Path) -> Result<fs::File, RestoreError> {
