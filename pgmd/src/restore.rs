@@ -180,7 +180,8 @@ fn refusal(error: &RestoreError) -> Error {
         | RestoreError::MissingWal { .. }
         | RestoreError::UnreadableWal { .. }
         | RestoreError::BackupWithoutWal { .. }
-        | RestoreError::OtherBranch { .. } => ErrorCode::TargetUnreachable,
+        | RestoreError::OtherBranch { .. }
+        | RestoreError::HistoryMissing { .. } => ErrorCode::TargetUnreachable,
         RestoreError::Tablespace { .. } | RestoreError::Directory { .. } => ErrorCode::BadValue,
         RestoreError::Damaged { .. } => ErrorCode::Repository,
         _ => ErrorCode::RestoreFailed,

@@ -138,6 +138,16 @@ pub enum RestoreError {
         /// What can be reached along the newest of them.
         reach: Option<Reach>,
     },
+    /// There is WAL of a timeline, and nobody knows where the timeline began.
+    #[error(
+        "{missing} is missing from the archive: where timeline {timeline} branched off cannot be told"
+    )]
+    HistoryMissing {
+        /// The file name of the history.
+        missing: String,
+        /// The timeline.
+        timeline: TimelineId,
+    },
     /// A tablespace mapping names no tablespace of the backup, or is wrong otherwise.
     #[error("tablespace {path}: {reason}", path = .path.display())]
     Tablespace {
@@ -244,6 +254,10 @@ impl RestoreError {
                     reachable.join(", ")
                 ))
             }
+            Self::HistoryMissing { .. } => Some(
+                "look for the file in pg_wal of the server or its standbys, or name an older timeline with --timeline"
+                    .into(),
+            ),
             Self::Tablespace { .. } => {
                 Some("--tablespace OLD=NEW; `pgm-cli info` lists the tablespaces".into())
             }

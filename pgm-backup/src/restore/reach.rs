@@ -1,10 +1,11 @@
 //! The WAL that is at hand, and the timeline along which a backup is carried.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use pgm_proto::{Lsn, TimelineId};
 use pgm_wal::archive::{Archive, ArchiveIndex, ArchiveSource};
-use pgm_wal::{History, SegmentNumber, SegmentSize, Spool};
+use pgm_wal::{History, SegmentNumber, SegmentSize, Spool, WalFileName};
 
 use super::error::{Reach, RestoreError};
 use super::search::Search;
@@ -57,17 +58,15 @@ impl Wal<'_> {
         newer: Option<&BackupEntry>,
         request: &RestoreRequest,
     ) -> Result<Way, RestoreError> {
-        let mut reachable = self.reachable(entry)?;
         let chosen = match request.timeline {
-            TimelineChoice::Newest => reachable.pop(),
+            TimelineChoice::Newest => self.newest(entry)?,
             TimelineChoice::Exactly(timeline) => {
-                let is_chosen = |history: &History| history.timeline() == timeline;
-                let at = reachable.iter().position(is_chosen);
-                at.map(|at| reachable.swap_remove(at))
+                let history = self.history(entry, timeline)?;
+                history.filter(|history| history.contains(entry.timeline, entry.end_lsn))
             }
         };
         let Some(history) = chosen else {
-            return Err(self.other_branch(cx, entry, &reachable, request));
+            return Err(self.other_branch(cx, entry, request));
         };
         let newer = newer.filter(|newer| history.contains(newer.timeline, newer.end_lsn));
         let until = newer.map(|newer| newer.start_lsn);
@@ -82,34 +81,63 @@ impl Wal<'_> {
         })
     }
 
-    /// The histories of the timelines that pass through the end of `entry`, the newest last.
-    fn reachable(&self, entry: &BackupEntry) -> Result<Vec<History>, RestoreError> {
-        let mut reachable = Vec::new();
-        let known = self.index.timelines().chain(self.index.histories());
-        let mut timelines: Vec<TimelineId> = known.chain([entry.timeline]).collect();
-        timelines.sort_unstable();
-        timelines.dedup();
-        for timeline in timelines {
-            let history = self.archive.history(timeline, self.spool)?;
-            // WAL of a timeline without its history file cannot be placed; the backup's own needs no ancestors.
-            let history =
-                history.or_else(|| (timeline == entry.timeline).then(|| History::root(timeline)));
-            if let Some(history) = history
+    /// The newest timeline that passes through the end of `entry`.
+    fn newest(&self, entry: &BackupEntry) -> Result<Option<History>, RestoreError> {
+        for timeline in self.timelines(entry).rev() {
+            if let Some(history) = self.history(entry, timeline)?
                 && history.contains(entry.timeline, entry.end_lsn)
             {
-                reachable.push(history);
+                return Ok(Some(history));
             }
         }
-        Ok(reachable)
+        Ok(None)
+    }
+
+    /// The timelines that may continue that of `entry`, the newest last.
+    fn timelines(&self, entry: &BackupEntry) -> impl DoubleEndedIterator<Item = TimelineId> {
+        let known = self.index.timelines().chain(self.index.histories());
+        let known = known.filter(|timeline| *timeline > entry.timeline);
+        let all: BTreeSet<TimelineId> = known.chain([entry.timeline]).collect();
+        all.into_iter()
+    }
+
+    /// The history of a timeline; `None` when there is nothing of it.
+    ///
+    /// WAL of a timeline without its history file cannot be placed, and is not forgotten without a word either. Only the
+    /// backup's own timeline needs no ancestors.
+    fn history(
+        &self,
+        entry: &BackupEntry,
+        timeline: TimelineId,
+    ) -> Result<Option<History>, RestoreError> {
+        if let Some(history) = self.archive.history(timeline, self.spool)? {
+            return Ok(Some(history));
+        }
+        if timeline == entry.timeline {
+            return Ok(Some(History::root(timeline)));
+        }
+        if self.index.timelines().any(|known| known == timeline) {
+            let size = self.index.segment_size();
+            return Err(RestoreError::HistoryMissing {
+                missing: WalFileName::History(timeline).file_name(size),
+                timeline,
+            });
+        }
+        Ok(None)
     }
 
     fn other_branch(
         &self,
         cx: &Context,
         entry: &BackupEntry,
-        reachable: &[History],
         request: &RestoreRequest,
     ) -> RestoreError {
+        let histories = self
+            .timelines(entry)
+            .filter_map(|timeline| self.history(entry, timeline).ok()?);
+        let reachable: Vec<History> = histories
+            .filter(|history| history.contains(entry.timeline, entry.end_lsn))
+            .collect();
         let newest = reachable.last();
         let reach = newest.and_then(|history| {
             Search::new(self, cx, entry, history, request, None)

@@ -53,6 +53,14 @@ fn get(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
     let found = archive
         .fetch(name, size, &arguments.path, spool.as_ref())
         .map_err(|error| stop(&error, error.hint()));
+    if let (WalFileName::History(timeline), Err(_) | Ok(Lookup::Absent)) = (name, &found)
+        && arguments.needed.is_some()
+        && archive
+            .has_wal(timeline, size, spool.as_ref())
+            .map_err(|error| stop(&error, error.hint()))?
+    {
+        return stand_in(arguments);
+    }
     match need(arguments, name, size) {
         Need::No => Ok(ExitCode::from(match found {
             Ok(Lookup::Delivered(_)) => 0,
@@ -61,6 +69,26 @@ fn get(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
         Need::UpTo(end) => delivered_to(found?, end, arguments),
         Need::Unknown => delivered(found?, || Ok(ExitCode::from(ABSENT))),
     }
+}
+
+/// Delivers a history without entries for one that is lost or damaged.
+///
+/// The plan did without it, so PostgreSQL only wants to know which numbers are taken; if it learned that this one is free,
+/// the restored server would write its own WAL under the names of that which is there.
+fn stand_in(arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
+    let text = format!(
+        "# pgm: {} is lost or damaged; this stands in for it, so that the timeline's number is not used again\n",
+        arguments.file
+    );
+    eprint!("{}", text.trim_start_matches("# "));
+    std::fs::write(&arguments.path, text).map_err(|error| {
+        CliError::new(
+            Failure::StopRecovery,
+            format!("cannot write {}: {error}", arguments.path.display()),
+            None,
+        )
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Whether recovery needs a file.

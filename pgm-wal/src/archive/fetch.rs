@@ -66,6 +66,28 @@ impl Archive {
         }
     }
 
+    /// Whether there is WAL of `timeline`, finished or not, here or in the spool.
+    pub fn has_wal(
+        &self,
+        timeline: TimelineId,
+        size: SegmentSize,
+        spool: Option<&Spool>,
+    ) -> Result<bool, ArchiveError> {
+        if let Some(spool) = spool {
+            let listing = spool.list()?;
+            let mut names = listing.segments.iter().chain(&listing.partials);
+            if names.any(|name| name.timeline == timeline) {
+                return Ok(true);
+            }
+        }
+        let mut found = false;
+        self.list_timeline(timeline, size, &mut |_| {
+            found = true;
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
     fn fetch_segment(
         &self,
         name: SegmentName,
