@@ -1,4 +1,5 @@
 //! `pgm-cli check` finds what would keep pgm from its work, and names the very SQL that mends it: the next check is content.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use std::path::Path;
 

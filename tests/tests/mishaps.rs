@@ -1,5 +1,6 @@
 //! What goes wrong in daily life gives one clear message with what to do about it and the documented exit status, loses
 //! nothing, and touches no other server.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -84,7 +85,7 @@ fn a_server_that_cannot_be_reached_or_refuses_is_named_with_what_mends_it() {
     .unwrap();
     cluster.reload();
     let base = format!("host=127.0.0.1 port={} dbname=postgres", cluster.port());
-    let outside = format!("host replication outside 127.0.0.1/32 scram-sha-256");
+    let outside = "host replication outside 127.0.0.1/32 scram-sha-256";
     let servers = [
         (
             "wrong_password",
@@ -114,7 +115,7 @@ fn a_server_that_cannot_be_reached_or_refuses_is_named_with_what_mends_it() {
             "outside",
             format!("{base} user=outside password=x"),
             "pg_hba.conf",
-            &outside,
+            outside,
         ),
     ];
     let healthy_conninfo = healthy.conninfo();
@@ -274,6 +275,28 @@ fn a_second_daemon_on_the_same_directory_is_refused() {
         &[&pgmd.pid().to_string(), pgmd.directory().to_str().unwrap()],
     );
     pgmd.cli_ok(&["ping"]);
+    goes_on(&cluster, &pgmd, "main");
+}
+
+/// The lock of the base directory does not see a daemon with another one; the spool has a lock of its own.
+#[test]
+fn a_daemon_elsewhere_on_the_same_spool_is_kept_from_it() {
+    let (cluster, pgmd) = streaming();
+    let mut other = Pgmd::configured(&[]);
+    other.write_configuration(&format!(
+        "(spool: {:?}, repository: (path: {:?}), servers: {{ \"main\": (conninfo: {:?}) }})",
+        pgmd.directory().join("spool"),
+        pgmd.repository(),
+        cluster.conninfo()
+    ));
+    other.start();
+    wait_until("the trouble is said", || {
+        let status = other.status("main");
+        let error = status["last_error"].as_str().unwrap_or_default();
+        error.contains(pgmd.spool("main").to_str().unwrap()) && status["hint"].is_string()
+    });
+    goes_on(&cluster, &pgmd, "main");
+    assert_eq!(other.stop(), 0);
     goes_on(&cluster, &pgmd, "main");
 }
 

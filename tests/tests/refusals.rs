@@ -26,6 +26,8 @@ fn backup(pgmd: &Pgmd) -> String {
 }
 
 fn wait_for_everything(cluster: &Cluster, pgmd: &Pgmd) {
+    // A restore point is no commit, and stays in the server's memory until something makes it write.
+    cluster.sql("checkpoint");
     pgmd.wait_durable("main", &cluster.value("select pg_current_wal_flush_lsn()"));
 }
 
@@ -426,6 +428,108 @@ fn another_branch_of_the_timelines_is_refused_and_each_branch_is_reached() {
     );
 }
 
+/// Without its history nobody can tell where a timeline branched off; its commits must not be forgotten without a word.
+#[test]
+fn a_timeline_whose_history_is_missing_or_damaged_is_named() {
+    let mut one = Cluster::builder(Major::V17).segment_mib(1).start();
+    let two = one.standby();
+    let hosts = format!(
+        "host=127.0.0.1,127.0.0.1 port={},{}",
+        one.port(),
+        two.port()
+    );
+    let conninfo = format!("{hosts} user=pgm dbname=postgres target_session_attrs=read-write");
+    let mut pgmd = Pgmd::configured(&[("main", &conninfo)]);
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    Point::commit(&one, 1);
+    backup(&pgmd);
+    let last = Point::commit(&one, 2);
+    wait_for_everything(&one, &pgmd);
+    two.catch_up_with(&one);
+    one.destroy();
+    two.promote();
+    Point::commit(&two, 3);
+    wait_until("the new timeline streams", || {
+        pgmd.status("main")["timeline"] == 2
+    });
+    wait_for_everything(&two, &pgmd);
+    pgmd.stop();
+    assert_eq!(rows(&pgmd, Major::V17, "newest", &[]), [1, 2, 3]);
+    let history = find(&pgmd.repository().join("main/wal"), "00000002.history");
+    let _ = fs::remove_file(pgmd.spool("main").join("00000002.history"));
+    flip_a_bit_in_the_middle(&history);
+    for trouble in ["damaged", "missing"] {
+        if trouble == "missing" {
+            fs::remove_file(&history).unwrap();
+        }
+        for target in [
+            &[][..],
+            &["--timeline", "2"],
+            &["--target-name", "never made"],
+        ] {
+            refused(&pgmd, "newest", target, &["00000002.history", trouble]);
+        }
+        // The number of the branch that cannot be followed stays taken.
+        let mut three = restored(&pgmd, Major::V17, "newest", &["--timeline", "1"]);
+        three.start();
+        three.wait_writable();
+        let timeline = "select timeline_id from pg_control_checkpoint()";
+        wait_until("the new timeline is written down", || {
+            three.value(timeline) == "3"
+        });
+        assert_eq!(Point::rows(&three), [1, 2]);
+        let to_one = ["--timeline", "1", "--target-name", &last.name];
+        assert_eq!(rows(&pgmd, Major::V17, "newest", &to_one), [1, 2]);
+    }
+}
+
+/// What made it a standby must not come with it: it would wait for its primary for ever, or stream from it.
+#[test]
+fn a_backup_of_a_standby_is_restored_as_a_server_of_its_own() {
+    let mut primary = Cluster::builder(Major::V17).segment_mib(1).start();
+    let standby = primary.standby();
+    let mut pgmd = Pgmd::configured(&[("main", &standby.conninfo())]);
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    Point::commit(&primary, 1);
+    standby.catch_up_with(&primary);
+    backup(&pgmd);
+    let two = Point::commit(&primary, 2);
+    Point::commit(&primary, 3);
+    standby.catch_up_with(&primary);
+    let replayed = primary.value("select pg_current_wal_flush_lsn()");
+    pgmd.wait_durable("main", &replayed);
+    assert_eq!(rows(&pgmd, Major::V17, "newest", &[]), [1, 2, 3]);
+    assert_eq!(
+        rows(&pgmd, Major::V17, "newest", &["--target-xid", &two.xid]),
+        [1, 2]
+    );
+    let scratch = Scratch::new("n");
+    let data = scratch.join("data");
+    pgmd.cli_ok(&["restore", "main", "newest", data.to_str().unwrap()]);
+    run_ok(Major::V17.command("pg_verifybackup").arg(&data));
+}
+
+#[test]
+fn options_without_an_effect_are_refused() {
+    let pgmd = Pgmd::configured(&[]);
+    for options in [
+        &["--target-name", "x", "--exclusive"][..],
+        &["--target-immediate", "--exclusive"],
+        &["--target-action", "pause"],
+        &["--exclusive"],
+        &["--target-lsn", "0/1", "--target-xid", "7"],
+        &["--target-lsn", "nonsense"],
+        &["--target-time", "yesterday"],
+        &["--timeline", "0"],
+    ] {
+        let restore = ["restore", "main", "newest", "/nowhere/data"];
+        let run = pgmd.cli(&[&restore, options].concat());
+        assert_eq!(run.status, 2, "{options:?}: {}{}", run.stdout, run.stderr);
+    }
+}
+
 #[test]
 fn damage_in_the_archive_stops_recovery_and_never_opens_the_server_early() {
     let (cluster, mut pgmd) = streaming(Major::V17);
@@ -532,6 +636,7 @@ fn wal_get_tells_absent_files_from_those_that_must_stop_recovery() {
     let (cluster, mut pgmd) = streaming(Major::V17);
     backup(&pgmd);
     let first = finish_segment(&cluster, &pgmd);
+    let segment = fs::read(cluster.data().join("pg_wal").join(&first)).unwrap();
     Point::commit(&cluster, 1);
     let second = finish_segment(&cluster, &pgmd);
     Point::commit(&cluster, 2);
@@ -549,7 +654,6 @@ fn wal_get_tells_absent_files_from_those_that_must_stop_recovery() {
         assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{}", run.stdout);
         fs::read(&out).unwrap()
     };
-    let segment = fs::read(cluster.data().join("pg_wal").join(&first)).unwrap();
     assert!(delivered(&get(&pgmd, &first)) == segment);
     assert_eq!(
         delivered(&get(&pgmd, &current)).len(),
