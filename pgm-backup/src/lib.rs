@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod checksum;
 mod context;
 mod error;
 mod label;

@@ -3,11 +3,11 @@
 //!
 //! The manifest streams. A window of pieces is sorted by pack and offset, so that each frame is read and decoded once
 //! and each pack from its beginning to its end; memory is bounded by the window and a few frames for each worker.
-//! `global/pg_control` is held back for last: without it PostgreSQL does not start.
+//! `global/pg_control` is held back for last: without it PostgreSQL does not start. Each file is checked as soon as it is
+//! complete.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -15,6 +15,7 @@ use std::thread;
 use pgm_proto::ServerName;
 use pgm_storage::{Cancel, FrameDecoder, FrameLocation, PackReader};
 
+use super::destination::{Creation, Destination, Progress};
 use super::error::RestoreError;
 use super::roots::Roots;
 use crate::context::{Context, Phase};
@@ -57,23 +58,6 @@ pub(super) struct Restoration<'a> {
     pub(super) roots: &'a Roots,
     pub(super) source: Source<'a>,
     pub(super) total_bytes: u64,
-}
-
-/// A file that several pieces are written to.
-#[derive(Debug)]
-struct Destination {
-    path: FilePath,
-    mode: u32,
-    creation: Creation,
-}
-
-/// Who makes a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Creation {
-    /// It has been made.
-    Done,
-    /// The worker that writes its only piece.
-    ByWriter,
 }
 
 /// A run of bytes of a file and its place in a frame.
@@ -213,11 +197,7 @@ impl Dispatcher<'_> {
                 })?;
             }
         }
-        let destination = Arc::new(Destination {
-            path: file.path,
-            mode: file.mode,
-            creation,
-        });
+        let destination = Arc::new(Destination::new(&file, creation));
         let pieces = file.extents.into_iter();
         self.window.extend(pieces.map(|extent| Piece {
             destination: destination.clone(),
@@ -329,9 +309,9 @@ impl Shared<'_> {
             let (start, length) = (piece.extent.start as usize, piece.extent.length as usize);
             let bytes = worker.raw.get(start..).and_then(|rest| rest.get(..length));
             let bytes = bytes.ok_or_else(|| {
-                self.damaged(&piece.destination.path, "an extent leaves its frame")
+                self.damaged(piece.destination.path(), "an extent leaves its frame")
             })?;
-            write(self.roots, &mut worker.file, piece, bytes)?;
+            self.write(&mut worker.file, piece, bytes)?;
         }
         let bytes: u64 = job
             .pieces
@@ -342,6 +322,36 @@ impl Shared<'_> {
         self.cx
             .report(Phase::Restore, done, Some(self.total_bytes), "");
         Ok(())
+    }
+
+    fn write(
+        &self,
+        open: &mut Option<(Arc<Destination>, File)>,
+        piece: &Piece,
+        bytes: &[u8],
+    ) -> Result<(), RestoreError> {
+        let destination = &piece.destination;
+        if !open
+            .as_ref()
+            .is_some_and(|(last, _)| Arc::ptr_eq(last, destination))
+        {
+            *open = Some((destination.clone(), destination.open(self.roots)?));
+        }
+        let Some((_, file)) = open else { return Ok(()) };
+        match destination.write(file, piece.extent, bytes)? {
+            Progress::Good => Ok(()),
+            Progress::Wrong => {
+                let pack = self.source.packs.get(piece.extent.pack as usize);
+                let pack = pack.map_or_else(String::new, |pack| {
+                    format!(
+                        " (its last piece came from pack {:04} of {})",
+                        pack.number, pack.label
+                    )
+                });
+                let reason = format!("its content is not what was backed up{pack}");
+                Err(self.damaged(destination.path(), &reason))
+            }
+        }
     }
 
     fn read_frame(&self, worker: &mut Worker, job: &Job) -> Result<(), RestoreError> {
@@ -399,13 +409,8 @@ impl Shared<'_> {
                 reason: "global/pg_control is not in the manifest".into(),
             });
         };
-        let creation = Creation::Done;
         self.roots.create(&control.path, control.mode)?;
-        let destination = Arc::new(Destination {
-            path: control.path.clone(),
-            mode: control.mode,
-            creation,
-        });
+        let destination = Arc::new(Destination::new(control, Creation::Done));
         let mut worker = self.worker()?;
         for extent in &control.extents {
             let piece = Piece {
@@ -429,28 +434,6 @@ impl Shared<'_> {
             reason,
         }
     }
-}
-
-fn write(
-    roots: &Roots,
-    open: &mut Option<(Arc<Destination>, File)>,
-    piece: &Piece,
-    bytes: &[u8],
-) -> Result<(), RestoreError> {
-    let destination = &piece.destination;
-    if !open
-        .as_ref()
-        .is_some_and(|(last, _)| Arc::ptr_eq(last, destination))
-    {
-        let file = match destination.creation {
-            Creation::ByWriter => roots.create(&destination.path, destination.mode)?,
-            Creation::Done => roots.open(&destination.path)?,
-        };
-        *open = Some((destination.clone(), file));
-    }
-    let Some((_, file)) = open else { return Ok(()) };
-    file.write_all_at(bytes, piece.extent.file_offset)
-        .map_err(|error| RestoreError::file("write", destination.path.as_path(), error))
 }
 
 fn frame_at(frames: &[FrameLocation], offset: u64) -> Option<&FrameLocation> {

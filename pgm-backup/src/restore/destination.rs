@@ -1,0 +1,142 @@
+//! A file that is being put in place: its pieces are written in any order, and when the last one is there, its checksum
+//! tells whether it is the file that was backed up.
+//!
+//! Frames have checksums of their own; this one notices a pack that is sound and yet not the right one.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Mutex, PoisonError};
+
+use super::error::RestoreError;
+use super::roots::Roots;
+use crate::checksum::checksum_of;
+use crate::manifest::{Extent, FileEntry, FilePath};
+
+/// A file that pieces are written to.
+#[derive(Debug)]
+pub(super) struct Destination {
+    path: FilePath,
+    mode: u32,
+    creation: Creation,
+    size: u64,
+    crc32c: u32,
+    written: Mutex<Written>,
+}
+
+/// Who makes a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Creation {
+    /// It has been made.
+    Done,
+    /// The worker that writes its only piece.
+    ByWriter,
+}
+
+/// What was written so far.
+#[derive(Debug, Default)]
+struct Written {
+    bytes: u64,
+    pieces: Vec<(Extent, u32)>,
+}
+
+/// How a file stands after a piece was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// More pieces are to come, or it is complete and as it was.
+    Good,
+    /// It is complete, and not what was backed up.
+    Wrong,
+}
+
+impl Destination {
+    pub(super) fn new(file: &FileEntry, creation: Creation) -> Self {
+        Self {
+            path: file.path.clone(),
+            mode: file.mode,
+            creation,
+            size: file.size,
+            crc32c: file.crc32c,
+            written: Mutex::default(),
+        }
+    }
+
+    pub(super) fn path(&self) -> &FilePath {
+        &self.path
+    }
+
+    /// Opens it for a piece.
+    pub(super) fn open(&self, roots: &Roots) -> Result<File, RestoreError> {
+        match self.creation {
+            Creation::ByWriter => roots.create(&self.path, self.mode),
+            Creation::Done => roots.open(&self.path),
+        }
+    }
+
+    /// Writes a piece.
+    pub(super) fn write(
+        &self,
+        file: &File,
+        extent: Extent,
+        bytes: &[u8],
+    ) -> Result<Progress, RestoreError> {
+        file.write_all_at(bytes, extent.file_offset)
+            .map_err(|error| RestoreError::file("write", self.path.as_path(), error))?;
+        Ok(self.note(extent, pgm_storage::crc32c(bytes)))
+    }
+
+    fn note(&self, extent: Extent, crc32c: u32) -> Progress {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.bytes += u64::from(extent.length);
+        written.pieces.push((extent, crc32c));
+        if written.bytes < self.size {
+            return Progress::Good;
+        }
+        let mut pieces = std::mem::take(&mut written.pieces);
+        drop(written);
+        pieces.sort_unstable_by_key(|(extent, _)| extent.file_offset);
+        let pieces = pieces.iter().map(|(extent, crc)| (*crc, extent.length));
+        if checksum_of(pieces) == self.crc32c {
+            Progress::Good
+        } else {
+            Progress::Wrong
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(crc32c: u32, extents: &[(u64, u32)]) -> FileEntry {
+        let extent = |(file_offset, length): &(u64, u32)| Extent {
+            file_offset: *file_offset,
+            pack: 0,
+            frame_offset: 16,
+            start: 0,
+            length: *length,
+        };
+        FileEntry {
+            path: FilePath::new(b"base/5/1").unwrap(),
+            size: extents.iter().map(|(_, length)| u64::from(*length)).sum(),
+            mode: 0o600,
+            mtime: 0,
+            crc32c,
+            extents: extents.iter().map(extent).collect(),
+        }
+    }
+
+    #[test]
+    fn pieces_in_any_order_make_the_file_and_another_byte_does_not() {
+        let content = b"one two three";
+        let entry = file(pgm_storage::crc32c(content), &[(0, 4), (4, 4), (8, 5)]);
+        for (last, outcome) in [(b"three", Progress::Good), (b"threE", Progress::Wrong)] {
+            let destination = Destination::new(&entry, Creation::Done);
+            let note = |at: usize, bytes: &[u8]| {
+                destination.note(entry.extents[at], pgm_storage::crc32c(bytes))
+            };
+            assert_eq!(note(1, b"two "), Progress::Good);
+            assert_eq!(note(0, b"one "), Progress::Good);
+            assert_eq!(note(2, last), outcome);
+        }
+    }
+}
