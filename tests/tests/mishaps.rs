@@ -518,6 +518,66 @@ fn damage_in_one_backup_is_found_named_and_leaves_the_others_alone() {
     );
 }
 
+/// Nothing in a pack is damaged, and yet it is not the one that was written there: another backup's, a shorter one, none.
+#[test]
+fn a_pack_that_is_not_the_right_one_is_noticed() {
+    let cluster = Cluster::builder(Major::V17).segment_mib(1).start();
+    cluster.sql("create table t as select 1 as round, n from generate_series(1, 1000) n");
+    let mut pgmd = Pgmd::configured(&[]);
+    pgmd.write_configuration(&format!(
+        "(repository: (path: \"repository\", compression: \"none\"), servers: {{ \"main\": (conninfo: {:?}) }})",
+        cluster.conninfo()
+    ));
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    let older = backup(&pgmd);
+    cluster.sql("update t set round = 2 where n = 7");
+    let newer = backup(&pgmd);
+    let packs = |label: &str| {
+        let folder = pgmd.repository().join("main/backup").join(label);
+        let all = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut packs: Vec<PathBuf> = all
+            .filter(|path| path.extension().is_some_and(|it| it == "pack"))
+            .collect();
+        packs.sort();
+        packs
+    };
+    let scratch = Scratch::new("n");
+    let refuse = |name: &str, words: &[&str]| {
+        let data = scratch.join(name);
+        let restore = ["restore", "main", &newer, data.to_str().unwrap()];
+        refusal(&pgmd.cli(&restore), 1, words);
+        assert!(!data.join("global/pg_control").exists(), "no server");
+    };
+    let (theirs, ours) = (packs(&older), packs(&newer));
+    let kept: Vec<Vec<u8>> = ours.iter().map(|pack| fs::read(pack).unwrap()).collect();
+    for (from, to) in theirs.iter().zip(&ours) {
+        fs::copy(from, to).unwrap();
+    }
+    refuse("other", &[&newer]);
+    for (pack, content) in ours.iter().zip(&kept) {
+        fs::write(pack, content).unwrap();
+    }
+    let name = ours[0]
+        .strip_prefix(pgmd.repository())
+        .unwrap()
+        .to_str()
+        .unwrap();
+    fs::write(&ours[0], &kept[0][..kept[0].len() / 2]).unwrap();
+    refuse("shorter", &[name]);
+    fs::remove_file(&ours[0]).unwrap();
+    refuse("none", &[name, "does not exist"]);
+    fs::write(&ours[0], &kept[0]).unwrap();
+    pgmd.cli_ok(&[
+        "restore",
+        "main",
+        &newer,
+        scratch.join("good").to_str().unwrap(),
+    ]);
+}
+
 #[test]
 fn a_typing_error_in_the_configuration_is_shown_with_its_place_and_the_nearest_name() {
     let pgmd = Pgmd::configured(&[]);
