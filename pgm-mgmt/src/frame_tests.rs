@@ -1,3 +1,5 @@
+//! Frames: round trips, limits, hostile bytes.
+
 use proptest::prelude::*;
 
 use super::*;

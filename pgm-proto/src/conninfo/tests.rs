@@ -1,3 +1,5 @@
+//! Connection strings: both forms, every setting, round trips, what is refused.
+
 use proptest::prelude::*;
 
 use super::*;

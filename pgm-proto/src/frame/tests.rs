@@ -1,3 +1,5 @@
+//! The frame reader: any cut, limits, a buffer that never grows.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Password files: fields, escapes, wildcards, permissions.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 

@@ -1,3 +1,5 @@
+//! SCRAM: the exchange, channel binding, servers that cheat.
+
 use super::*;
 
 fn begin(

@@ -1,3 +1,5 @@
+//! Each failure has the next step in its hint.
+
 use super::*;
 
 fn refusal(sqlstate: &str, message: &str, database: &str, encryption: Encryption) -> Error {

@@ -1,3 +1,5 @@
+//! Both streams of BASE_BACKUP as golden scripts, cut at every place.
+
 use std::fmt::Write;
 
 use proptest::prelude::*;

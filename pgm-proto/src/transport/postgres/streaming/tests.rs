@@ -1,3 +1,5 @@
+//! WAL streams as golden scripts, cut at every place.
+
 use super::*;
 
 fn timeline(number: u32) -> TimelineId {
