@@ -1,3 +1,5 @@
+//! Frames: round trips of every codec, limits, every flipped bit.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;

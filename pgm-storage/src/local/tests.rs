@@ -1,3 +1,5 @@
+//! The local engine: durability, races, full disks, leftovers of the dead.
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

@@ -1,3 +1,5 @@
+//! Packs: reading back, damage, recovery without an index.
+
 use std::fs;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! The spool: identity, listings, histories.
+
 use pgm_proto::SystemId;
 
 use super::*;

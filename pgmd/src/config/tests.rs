@@ -1,3 +1,5 @@
+//! Configurations: what is read, and how precisely the rest is refused.
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! The management socket: answers, hostile clients, limits.
+
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream as Blocking;

@@ -1,3 +1,5 @@
+//! Lives of workers as golden scripts.
+
 use std::fmt::Write as _;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The archiver: order, failures, what stays in the spool.
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

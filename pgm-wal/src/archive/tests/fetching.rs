@@ -1,3 +1,5 @@
+//! Answers to a restore_command: delivered, absent, a gap, damage.
+
 use super::*;
 
 fn fetch(

@@ -1,3 +1,5 @@
+//! The index: intervals, gaps, ways through timelines.
+
 use std::fmt::Write as _;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Storing: idempotence, split brain, segments that are none.
+
 use super::*;
 
 #[test]
