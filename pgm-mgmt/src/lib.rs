@@ -24,6 +24,7 @@ mod error_code;
 mod event;
 mod request;
 mod response;
+mod role;
 
 pub use client::{Client, ClientError, Deadlines};
 pub use error_code::{Error, ErrorCode};
@@ -38,6 +39,7 @@ pub use response::{
     Pong, Reloaded, Response, RestoreOutcome, RunningJobs, ServerBackups, ServerState,
     ServerStatus, Stopping, TablespaceSummary,
 };
+pub use role::{Access, Reach, Role};
 
 /// The version of the protocol that this crate speaks; [`Pong`] carries the daemon's.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -7,6 +7,7 @@ use pgm_proto::{Lsn, ServerName, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use crate::event::JobId;
+use crate::role::{Access, Reach};
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,62 @@ pub enum Request {
     Reload,
     /// Stop the daemon in order. Answer: [`crate::Response::Stopping`], before it stops.
     Shutdown,
+}
+
+impl Request {
+    /// How it is named in logs and counters: `list-backup`, as the command that sends it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Status { .. } => "status",
+            Self::Backup { .. } => "backup",
+            Self::ListBackups { .. } => "list-backup",
+            Self::Info { .. } => "info",
+            Self::Restore(options) if options.plan_only => "restore --plan",
+            Self::Restore(_) => "restore",
+            Self::Progress => "progress",
+            Self::Cancel { .. } => "cancel",
+            Self::Reload => "reload",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// The server that it is about, when it is about one.
+    pub const fn server(&self) -> Option<&ServerName> {
+        match self {
+            Self::Status { server } | Self::ListBackups { server } => server.as_ref(),
+            Self::Backup { server, .. } | Self::Info { server, .. } => Some(server),
+            Self::Restore(options) => Some(&options.server),
+            Self::Ping | Self::Progress | Self::Cancel { .. } | Self::Reload | Self::Shutdown => {
+                None
+            }
+        }
+    }
+
+    /// Whether it only reads, or changes something.
+    pub const fn access(&self) -> Access {
+        match self {
+            Self::Ping
+            | Self::Status { .. }
+            | Self::ListBackups { .. }
+            | Self::Info { .. }
+            | Self::Progress => Access::Read,
+            Self::Restore(options) if options.plan_only => Access::Read,
+            Self::Backup { .. }
+            | Self::Restore(_)
+            | Self::Cancel { .. }
+            | Self::Reload
+            | Self::Shutdown => Access::Change,
+        }
+    }
+
+    /// From where it may be asked for.
+    pub const fn reach(&self) -> Reach {
+        match self {
+            Self::Reload => Reach::LocalOnly,
+            _ => Reach::Anywhere,
+        }
+    }
 }
 
 /// How a backup is taken.

@@ -25,6 +25,12 @@ impl OsUser {
             home: home.or_else(|| entry.map(|(_, home)| home.to_owned())),
         }
     }
+
+    /// The name of the user with this number, or the number where it has none.
+    pub fn name_of(uid: u32) -> String {
+        let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        entry(&users, uid).map_or_else(|| uid.to_string(), |(name, _)| name.to_owned())
+    }
 }
 
 /// Name and home of `uid` in the text of a passwd file.

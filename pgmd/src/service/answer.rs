@@ -9,6 +9,7 @@ use pgm_mgmt::{
 use pgm_proto::ServerName;
 use tracing::info;
 
+use super::caller::Caller;
 use super::status;
 use crate::repository;
 use crate::supervisor::{Daemon, JobTicket};
@@ -22,8 +23,13 @@ pub(super) enum Answer {
     Job(JobTicket),
 }
 
-/// Answers `request`, or starts the job that will.
-pub(super) async fn answer(daemon: &Arc<Daemon>, request: Request) -> Result<Answer, Error> {
+/// Answers the `request` of `caller`, or starts the job that will. The one way in for every kind of client.
+pub(super) async fn answer(
+    daemon: &Arc<Daemon>,
+    caller: &Caller,
+    request: Request,
+) -> Result<Answer, Error> {
+    caller.may(&request)?;
     let response = match request {
         Request::Ping => Response::Pong(pong(daemon)),
         Request::Status { server } => {
@@ -41,7 +47,7 @@ pub(super) async fn answer(daemon: &Arc<Daemon>, request: Request) -> Result<Ans
         }),
         Request::Cancel { job } => {
             daemon.jobs().cancel(job)?;
-            info!("job {job} is cancelled by a client");
+            info!("job {job} is cancelled by {caller}");
             Response::Cancelling(job)
         }
         Request::Reload => Response::Reloaded(daemon.reload().map_err(|error| Error {

@@ -7,12 +7,11 @@ use std::time::Duration;
 use pgm_mgmt::frame::{HEADER_BYTES, Header};
 use pgm_mgmt::{Error, ErrorCode, Event, Frame, MessageId, Request, Response};
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tracing::debug;
 
 use super::answer::{Answer, answer};
+use super::caller::Caller;
 use crate::supervisor::{Daemon, JobTicket};
 
 /// A client must begin to speak within this time, and finish a message that it has begun.
@@ -35,9 +34,13 @@ enum End {
     Garbage(String),
 }
 
-/// Serves one client until it goes or misbehaves.
-pub(super) async fn converse(stream: UnixStream, daemon: &Arc<Daemon>) {
-    let (mut reader, mut writer) = stream.into_split();
+/// Serves one client until it goes or misbehaves. The halves are a unix socket's or a TLS connection's.
+pub(super) async fn converse(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    caller: &Caller,
+    daemon: &Arc<Daemon>,
+) {
     let mut patience = PATIENCE;
     loop {
         let request = match read_request(&mut reader, patience).await {
@@ -56,7 +59,7 @@ pub(super) async fn converse(stream: UnixStream, daemon: &Arc<Daemon>) {
         };
         patience = IDLE;
         let outcome = match request {
-            Ok(request) => match answer(daemon, request).await {
+            Ok(request) => match answer(daemon, caller, request).await {
                 Ok(Answer::Now(response)) => Ok(*response),
                 Ok(Answer::Job(ticket)) => {
                     match follow(daemon, ticket, &mut reader, &mut writer).await {
@@ -87,10 +90,11 @@ pub(super) async fn converse(stream: UnixStream, daemon: &Arc<Daemon>) {
 async fn follow(
     daemon: &Daemon,
     mut ticket: JobTicket,
-    reader: &mut OwnedReadHalf,
-    writer: &mut OwnedWriteHalf,
+    reader: &mut (impl AsyncRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
 ) -> Result<Result<Response, Error>, End> {
     let mut ticking = tokio::time::interval(PROGRESS_EVERY);
+    let mut byte = [0; 1];
     loop {
         tokio::select! {
             biased;
@@ -108,15 +112,8 @@ async fn follow(
                     send(writer, MessageId::Event, &Event::Progress(progress)).await?;
                 }
             }
-            ready = reader.readable() => {
-                ready.map_err(|_| End::Gone)?;
-                let mut byte = [0; 1];
-                match reader.try_read(&mut byte) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // It has gone, or speaks out of turn.
-                    _ => return Err(End::Gone),
-                }
-            }
+            // It has gone, or speaks out of turn.
+            _ = reader.read(&mut byte) => return Err(End::Gone),
         }
     }
 }
@@ -163,7 +160,7 @@ async fn within<T>(time: Duration, read: impl Future<Output = io::Result<T>>) ->
 }
 
 async fn send<T: Serialize>(
-    writer: &mut OwnedWriteHalf,
+    writer: &mut (impl AsyncWrite + Unpin),
     id: MessageId,
     message: &T,
 ) -> Result<(), End> {

@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgm_mgmt::{Error, ErrorCode, Frame, MessageId};
+use pgm_mgmt::{Error, ErrorCode, Frame, MessageId, Role};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
+use super::caller::{Caller, Origin};
 use super::conversation;
+use crate::config::OsUser;
 use crate::supervisor::{Daemon, StartError};
 
 /// How many clients may be connected at once.
@@ -83,12 +85,13 @@ pub async fn serve(listener: Listener, daemon: Arc<Daemon>) {
         tokio::spawn(async move {
             match (admitted, place) {
                 (Err(error), _) => refuse(stream, &error).await,
-                (Ok(()), Err(_)) => {
+                (Ok(_), Err(_)) => {
                     let text = format!("{CLIENTS_MAX} clients are connected already");
                     refuse(stream, &Error::new(ErrorCode::TooBusy, text)).await;
                 }
-                (Ok(()), Ok(place)) => {
-                    conversation::converse(stream, &daemon).await;
+                (Ok(caller), Ok(place)) => {
+                    let (reader, writer) = stream.into_split();
+                    conversation::converse(reader, writer, &caller, &daemon).await;
                     drop(place);
                 }
             }
@@ -96,25 +99,29 @@ pub async fn serve(listener: Listener, daemon: Arc<Daemon>) {
     }
 }
 
-/// Whether the process at the other end may use us.
-fn admit(stream: &UnixStream) -> Result<(), Error> {
+/// Who is at the other end, if they may use us.
+fn admit(stream: &UnixStream) -> Result<Caller, Error> {
     let ours = rustix::process::geteuid().as_raw();
-    let peer = stream.peer_cred().map(|credentials| credentials.uid());
-    match peer {
-        Ok(uid) if uid == ours || uid == 0 => Ok(()),
-        Ok(uid) => {
-            warn!("a management client of user {uid} was refused");
-            let error = Error::new(
-                ErrorCode::NotAllowed,
-                format!("user {uid} may not manage this pgmd"),
-            );
-            Err(error.with_hint(format!("run the command as user {ours}, as whom pgmd runs")))
-        }
-        Err(error) => Err(Error::new(
+    let credentials = stream.peer_cred().map_err(|error| {
+        Error::new(
             ErrorCode::NotAllowed,
             format!("cannot tell who you are: {error}"),
-        )),
+        )
+    })?;
+    let uid = credentials.uid();
+    if uid != ours && uid != 0 {
+        warn!("a management client of user {uid} was refused");
+        let text = format!("user {uid} may not manage this pgmd");
+        let hint = format!("run the command as user {ours}, as whom pgmd runs");
+        return Err(Error::new(ErrorCode::NotAllowed, text).with_hint(hint));
     }
+    Ok(Caller {
+        user: OsUser::name_of(uid),
+        role: Role::Admin,
+        origin: Origin::Local {
+            pid: credentials.pid(),
+        },
+    })
 }
 
 async fn refuse(mut stream: UnixStream, error: &Error) {

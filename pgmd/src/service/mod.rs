@@ -3,5 +3,8 @@
 pub mod management;
 
 mod answer;
+mod caller;
 mod conversation;
 mod status;
+
+pub use caller::{Caller, Origin};
