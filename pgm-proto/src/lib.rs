@@ -37,6 +37,7 @@ mod name;
 mod passfile;
 mod scram;
 mod secret;
+pub mod server;
 mod stream;
 mod system_id;
 mod timeline;
@@ -59,6 +60,7 @@ pub use error::{
 pub use lsn::{Lsn, ParseLsnError};
 pub use name::{ParseNameError, ServerName, SlotName};
 pub use secret::Secret;
+pub use server::{ParseVerifierError, ScramIterations, ScramVerifier};
 pub use stream::Woken;
 pub use system_id::SystemId;
 pub use timeline::{ParseTimelineError, TimelineId};
