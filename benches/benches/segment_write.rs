@@ -48,7 +48,7 @@ impl Target {
             self.writer.write(message, &mut ()).expect("there is room");
             unsynced += message.len();
             if unsynced >= group {
-                self.writer.sync().expect("the disk is healthy");
+                self.writer.sync(&mut ()).expect("the disk is healthy");
                 unsynced = 0;
             }
         }

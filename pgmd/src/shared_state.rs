@@ -7,7 +7,7 @@
 //! ```text
 //! memfd, sealed against shrinking and growing
 //! +-----------------------------+--------+--------+-----
-//! | magic, layout, slot count   | slot 0 | slot 1 | …      each 256 bytes
+//! | magic, layout, slot count   | slot 0 | slot 1 | …      each 1024 bytes
 //! +-----------------------------+--------+--------+-----
 //! ```
 //!
@@ -15,7 +15,9 @@
 //! it there. This is the one module of pgmd with unsafe code.
 
 #![allow(unsafe_code)] // maps memory that other processes write, through atomics only
-#![allow(clippy::cast_ptr_alignment)] // a mapping is page aligned, and places are 256 bytes apart
+#![allow(clippy::cast_ptr_alignment)] // a mapping is page aligned, and places are 1024 bytes apart
+
+mod histogram;
 
 use std::fs::File;
 use std::io;
@@ -28,18 +30,20 @@ use pgm_proto::{Lsn, ServerVersion, SystemId, TimelineId};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::FdFlags;
 
+pub use histogram::{BOUNDS, Histogram, Observations};
+
 /// How many workers there can be at once.
 pub const SLOTS: usize = 256;
 /// The environment variable that names the inherited descriptor.
 pub const FD_VARIABLE: &str = "PGMD_SHARED_STATE";
 
 const MAGIC: u64 = u64::from_le_bytes(*b"pgmd-mem");
-const LAYOUT: u64 = 1;
-const SLOT_BYTES: usize = 256;
+const LAYOUT: u64 = 2;
+const SLOT_BYTES: usize = 1024;
 const SEGMENT_BYTES: usize = SLOT_BYTES * (SLOTS + 1);
 
 /// The first bytes of the segment.
-#[repr(C, align(256))]
+#[repr(C, align(1024))]
 struct Header {
     magic: AtomicU64,
     layout: AtomicU64,
@@ -47,7 +51,7 @@ struct Header {
 }
 
 /// What one worker tells, and what the supervisor notes about it.
-#[repr(C, align(256))]
+#[repr(C, align(1024))]
 #[derive(Debug, Default)]
 pub struct Slot {
     /// The process id of the worker, 0 without one.
@@ -71,13 +75,29 @@ pub struct Slot {
     pub archived_segments: Counter,
     /// Bytes in the spool.
     pub spool_bytes: Counter,
+    /// When something was last stored in the archive.
+    pub last_stored: Moment,
+    /// How often something could not be archived.
+    pub store_errors: Counter,
     /// How often the worker was started again.
     pub restarts: Counter,
+    /// How often a connection failed or was lost.
+    pub connection_failures: Counter,
     /// Bytes that a job has done in its phase.
     pub job_done: Counter,
     /// Bytes of the job's phase; 0 when unknown.
     pub job_total: Counter,
+    /// How long each sync of received WAL took.
+    pub fsync: Histogram,
+    /// How long it took to store each segment in the archive and to read it back.
+    pub store: Histogram,
+    /// How long received WAL waited until the server was told that it is durable.
+    pub acknowledge: Histogram,
 }
+
+/// What a worker has counted, when its place is given up.
+#[derive(Debug, Clone)]
+pub struct Totals(Vec<u64>);
 
 /// A number that several processes read.
 #[repr(transparent)]
@@ -110,6 +130,11 @@ impl Moment {
     /// It is now.
     pub fn touch(&self) {
         self.0.store(unix_ms(), Ordering::Relaxed);
+    }
+
+    /// The moment in milliseconds of Unix time, `None` when it never was.
+    pub fn unix_ms(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|then| *then != 0)
     }
 
     /// Milliseconds since then, `None` when it never was.
@@ -257,8 +282,8 @@ impl Slot {
         self.system_id.store(system_id.number(), Ordering::Relaxed);
     }
 
-    fn numbers(&self) -> [&AtomicU64; 17] {
-        [
+    fn numbers(&self) -> impl Iterator<Item = &AtomicU64> {
+        let plain = [
             &self.pid.0,
             &self.phase,
             &self.received,
@@ -273,10 +298,48 @@ impl Slot {
             &self.received_bytes.0,
             &self.archived_segments.0,
             &self.spool_bytes.0,
+            &self.last_stored.0,
+            &self.store_errors.0,
             &self.restarts.0,
+            &self.connection_failures.0,
             &self.job_done.0,
             &self.job_total.0,
-        ]
+        ];
+        plain.into_iter().chain(self.histograms())
+    }
+
+    /// What only grows while pgmd lives, whichever worker counts it.
+    fn totals(&self) -> impl Iterator<Item = &AtomicU64> {
+        let plain = [
+            &self.received_bytes.0,
+            &self.archived_segments.0,
+            &self.store_errors.0,
+            &self.restarts.0,
+            &self.connection_failures.0,
+        ];
+        plain.into_iter().chain(self.histograms())
+    }
+
+    fn histograms(&self) -> impl Iterator<Item = &AtomicU64> {
+        [&self.fsync, &self.store, &self.acknowledge]
+            .into_iter()
+            .flat_map(Histogram::numbers)
+    }
+
+    /// The totals, for whoever counts on in another place.
+    pub fn take_totals(&self) -> Totals {
+        Totals(
+            self.totals()
+                .map(|total| total.load(Ordering::Relaxed))
+                .collect(),
+        )
+    }
+
+    /// Counts on from what was counted in another place.
+    pub fn go_on_from(&self, totals: &Totals) {
+        for (total, before) in self.totals().zip(&totals.0) {
+            total.store(*before, Ordering::Relaxed);
+        }
     }
 }
 
@@ -378,92 +441,4 @@ impl SharedState {
 const _: () = assert!(size_of::<Slot>() == SLOT_BYTES && size_of::<Header>() == SLOT_BYTES);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What a worker does: another mapping of the same memory, found by number.
-    fn inherited(state: &SharedState) -> SharedState {
-        let fd = rustix::io::fcntl_dupfd_cloexec(&state.fd, 100).unwrap();
-        SharedState::inherit(std::os::fd::IntoRawFd::into_raw_fd(fd)).unwrap()
-    }
-
-    #[test]
-    fn what_a_worker_writes_the_supervisor_reads() {
-        let supervisor = SharedState::create().unwrap();
-        let worker = inherited(&supervisor);
-        let slot = worker.slot(SLOTS - 1).unwrap();
-        slot.set_received(Lsn::new(30));
-        slot.set_server_end(Lsn::new(30));
-        slot.set_durable(Lsn::new(20));
-        slot.set_timeline(TimelineId::FIRST);
-        slot.set_phase(Phase::Streaming);
-        slot.received_bytes.add(7);
-        let seen = supervisor.slot(SLOTS - 1).unwrap();
-        assert_eq!(seen.received(), Some(Lsn::new(30)));
-        assert_eq!(seen.durable(), Some(Lsn::new(20)));
-        assert_eq!(seen.timeline(), Some(TimelineId::FIRST));
-        assert_eq!(seen.phase(), Phase::Streaming);
-        assert_eq!(seen.received_bytes.load(), 7);
-        assert!(seen.last_message.age_ms().is_some());
-        assert!(seen.caught_up.age_ms().is_none());
-        slot.set_durable(Lsn::new(30));
-        assert!(seen.caught_up.age_ms().is_some());
-        assert!(supervisor.slot(0).unwrap().received().is_none());
-    }
-
-    #[test]
-    fn a_reset_slot_knows_nothing() {
-        let state = SharedState::create().unwrap();
-        let slot = state.slot(3).unwrap();
-        for number in slot.numbers() {
-            number.store(u64::MAX, Ordering::Relaxed);
-        }
-        assert_eq!(slot.phase(), Phase::Starting);
-        slot.reset();
-        assert!(slot.received().is_none() && slot.identity().is_none());
-        assert_eq!(
-            slot.numbers().len() * 8,
-            std::mem::offset_of!(Slot, job_total) + 8
-        );
-    }
-
-    #[test]
-    fn slots_end() {
-        assert!(SharedState::create().unwrap().slot(SLOTS).is_none());
-    }
-
-    #[test]
-    fn the_size_is_sealed() {
-        let state = SharedState::create().unwrap();
-        assert!(rustix::fs::ftruncate(&state.fd, 0).is_err());
-        assert!(rustix::fs::ftruncate(&state.fd, SEGMENT_BYTES as u64 * 2).is_err());
-    }
-
-    #[test]
-    fn another_file_is_not_taken_for_the_segment() {
-        let file = tempfile::tempfile().unwrap();
-        let fd = rustix::io::fcntl_dupfd_cloexec(&file, 100).unwrap();
-        assert!(SharedState::inherit(std::os::fd::IntoRawFd::into_raw_fd(fd)).is_err());
-        assert!(SharedState::inherit(999_999).is_err());
-    }
-
-    #[test]
-    fn a_process_that_was_started_sees_the_same_memory() {
-        let state = SharedState::create().unwrap();
-        state.slot(0).unwrap().pid.store(4711);
-        let number = state.fd_number();
-        let output = std::process::Command::new("od")
-            .args([
-                "-An",
-                "-td8",
-                "-j",
-                "256",
-                "-N",
-                "8",
-                &format!("/proc/self/fd/{number}"),
-            ])
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "4711");
-    }
-}
+mod tests;

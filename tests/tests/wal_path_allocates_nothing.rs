@@ -15,6 +15,7 @@ use pgm_storage::Cancel;
 use pgm_tests::fake_server::{FakeServer, Script};
 use pgm_tests::{Scratch, ThreadCountingAllocator, thread_allocations};
 use pgm_wal::{DurableLsn, ReceiveObserver, ReceiveOptions, Receiver, Spool, StartHint};
+use pgmd::shared_state::Histogram;
 
 #[global_allocator]
 static ALLOCATOR: ThreadCountingAllocator = ThreadCountingAllocator;
@@ -26,6 +27,9 @@ struct StopAt {
     end: Lsn,
     cancel: Cancel,
     durable_calls: u64,
+    /// What pgmd's worker counts into memory that it shares.
+    synced: Histogram,
+    acknowledged: Histogram,
 }
 
 impl ReceiveObserver for StopAt {
@@ -34,6 +38,14 @@ impl ReceiveObserver for StopAt {
         if lsn.lsn() >= self.end {
             self.cancel.cancel();
         }
+    }
+
+    fn synced(&mut self, took: Duration) {
+        self.synced.observe(took);
+    }
+
+    fn acknowledged(&mut self, after: Duration) {
+        self.acknowledged.observe(after);
     }
 }
 
@@ -44,6 +56,8 @@ fn allocations<T: WalTransport>(transport: T, folder: &Path, start: Lsn, end: Ls
         end,
         cancel: cancel.clone(),
         durable_calls: 0,
+        synced: Histogram::default(),
+        acknowledged: Histogram::default(),
     };
     let hint = StartHint {
         timeline: TimelineId::FIRST,
@@ -59,6 +73,8 @@ fn allocations<T: WalTransport>(transport: T, folder: &Path, start: Lsn, end: Ls
     let after = thread_allocations();
     assert_eq!(stopped.durable.unwrap().lsn(), end);
     assert!(observer.durable_calls > 0);
+    assert!(observer.synced.observations().count >= observer.durable_calls);
+    assert!(observer.acknowledged.observations().count > 0);
     after - before
 }
 

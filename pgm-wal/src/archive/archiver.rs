@@ -71,8 +71,8 @@ pub struct Incident<'a> {
 
 /// Is told what an [`Archiver`] does. Called on the archiver's thread.
 pub trait ArchiveObserver {
-    /// `file` is in the archive: written and read back just now, or found there.
-    fn archived(&mut self, file: WalFileName, stored: Stored);
+    /// `file` is in the archive: written and read back just now, or found there. It took so long.
+    fn archived(&mut self, file: WalFileName, stored: Stored, took: Duration);
 
     /// Something could not be archived and will be tried again.
     fn failed(&mut self, incident: &Incident<'_>);
@@ -277,6 +277,7 @@ impl Archiver {
         if !self.done.contains(&file) {
             let path = self.spool.folder().join(file.file_name(size));
             let compression = self.options.compression;
+            let began = Instant::now();
             let stored = match file {
                 WalFileName::History(timeline) => self.archive.store_history(&path, timeline)?,
                 WalFileName::Segment(name) => {
@@ -288,7 +289,7 @@ impl Archiver {
             };
             self.done.insert(file);
             if stored != Stored::Nothing {
-                observer.archived(file, stored);
+                observer.archived(file, stored, began.elapsed());
             }
         }
         let was_left = match file {

@@ -29,7 +29,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use pgm_proto::{ServerName, TimelineId};
-use pgm_storage::{ObjectPath, Storage};
+use pgm_storage::{ObjectMeta, ObjectPath, Storage};
 
 pub use archiver::{
     ArchiveObserver, ArchiveSignal, Archiver, ArchiverOptions, Incident, LocalCopy,
@@ -67,13 +67,22 @@ impl Archive {
         size: SegmentSize,
         visit: &mut dyn FnMut(StoredName, u64) -> ControlFlow<()>,
     ) -> Result<(), ArchiveError> {
+        self.survey(size, &mut |name, meta| visit(name, meta.size))
+    }
+
+    /// Gives the name of every object, and what the storage says of it, to `visit`, until it breaks.
+    pub fn survey(
+        &self,
+        size: SegmentSize,
+        visit: &mut dyn FnMut(StoredName, &ObjectMeta) -> ControlFlow<()>,
+    ) -> Result<(), ArchiveError> {
         let folder = self.folder()?;
         Ok(self.storage.list(&folder, &mut |meta| match meta
             .path
             .below(&folder)
             .and_then(|below| StoredName::parse(below, size))
         {
-            Some(name) => visit(name, meta.size),
+            Some(name) => visit(name, &meta),
             None => ControlFlow::Continue(()),
         })?)
     }

@@ -48,6 +48,17 @@ pub trait ReceiveObserver {
         let _ = lsn;
     }
 
+    /// Making what was written durable took so long: one `fdatasync`, whatever came of it.
+    fn synced(&mut self, took: Duration) {
+        let _ = took;
+    }
+
+    /// The server was told that everything received is on disk; the oldest of it had arrived this long before. A
+    /// commit that waits for us waits this long, and the network besides.
+    fn acknowledged(&mut self, after: Duration) {
+        let _ = after;
+    }
+
     /// A segment is finished, under its final name, durably.
     fn segment_finished(&mut self, name: SegmentName) {
         let _ = name;

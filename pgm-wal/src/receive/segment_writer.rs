@@ -11,6 +11,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use pgm_proto::{Lsn, TimelineId};
 
@@ -113,7 +114,10 @@ impl SegmentWriter {
     }
 
     /// Makes everything that was written durable; `None` when nothing was written since [`SegmentWriter::begin`].
-    pub fn sync(&mut self) -> Result<Option<DurableLsn>, ReceiveError> {
+    pub fn sync(
+        &mut self,
+        observer: &mut dyn ReceiveObserver,
+    ) -> Result<Option<DurableLsn>, ReceiveError> {
         let Some(mut current) = self.current.take() else {
             return Ok(None);
         };
@@ -121,7 +125,10 @@ impl SegmentWriter {
             .durable
             .map_or(current.file.name().start(self.size), DurableLsn::lsn);
         if current.written > clean {
-            match current.file.sync(current.written) {
+            let began = Instant::now();
+            let synced = current.file.sync(current.written);
+            observer.synced(began.elapsed());
+            match synced {
                 Ok(durable) => current.durable = Some(durable),
                 Err(source) => return Err(Self::set_aside(&current.file, source)),
             }
@@ -160,7 +167,7 @@ impl SegmentWriter {
     }
 
     fn finish(&mut self, observer: &mut dyn ReceiveObserver) -> Result<(), ReceiveError> {
-        let durable = self.sync()?;
+        let durable = self.sync(observer)?;
         let Some(Current { file, written, .. }) = self.current.take() else {
             return Ok(());
         };

@@ -37,6 +37,8 @@ pub(super) struct Session<'a, T> {
     writer: SegmentWriter,
     size: SegmentSize,
     durable: Option<DurableLsn>,
+    /// When the oldest WAL arrived that was not reported as durable yet.
+    unacknowledged: Option<Instant>,
     told: ReceiveState,
     /// The wake descriptor was readable, or the flag set.
     stopping: bool,
@@ -71,6 +73,7 @@ impl<'a, T: WalTransport> Session<'a, T> {
             writer: SegmentWriter::new(spool, size),
             size,
             durable: None,
+            unacknowledged: None,
             told: ReceiveState::Connecting,
             stopping: false,
         })
@@ -82,7 +85,7 @@ impl<'a, T: WalTransport> Session<'a, T> {
         let stopping = self.machine.public_state() == ReceiveState::Stopping;
         if ended.is_err() {
             // A dead file gives no position: then this does nothing.
-            let synced = self.writer.sync();
+            let synced = self.writer.sync(self.observer);
             self.settle();
             synced?;
         }
@@ -132,6 +135,8 @@ impl<'a, T: WalTransport> Session<'a, T> {
                     server_end,
                     bytes: data.len() as u64,
                 })?;
+                // The clock is read once between two reports, not for each message.
+                self.unacknowledged.get_or_insert_with(Instant::now);
                 self.writer.write(data, self.observer)?;
                 self.observer.server_end(server_end);
                 self.observer.received(self.writer.written());
@@ -183,12 +188,13 @@ impl<'a, T: WalTransport> Session<'a, T> {
                 self.observer.timeline(timeline, lsn);
             }
             Action::Sync => {
-                self.writer.sync()?;
+                self.writer.sync(self.observer)?;
                 self.settle();
             }
             Action::Report(ask) => {
                 if let Some(message) = self.machine.status(ask) {
                     self.transport.send(message)?;
+                    self.acknowledged();
                 }
             }
             Action::Leave {
@@ -233,6 +239,16 @@ impl<'a, T: WalTransport> Session<'a, T> {
             self.observer.durable(durable);
             // A position alone is never refused.
             let _ = self.machine.handle(Event::Synced(durable));
+        }
+    }
+
+    /// A report is on its way: the wait is over if it covers everything that was received.
+    fn acknowledged(&mut self) {
+        let covered = self
+            .durable
+            .is_some_and(|durable| durable.lsn() >= self.writer.written());
+        if let Some(since) = self.unacknowledged.take_if(|_| covered) {
+            self.observer.acknowledged(since.elapsed());
         }
     }
 

@@ -29,6 +29,17 @@ pub(super) async fn answer(
     caller: &Caller,
     request: Request,
 ) -> Result<Answer, Error> {
+    let name = request.name();
+    let answer = carry_out(daemon, caller, request).await;
+    daemon.tally().request(name, &answer);
+    answer
+}
+
+async fn carry_out(
+    daemon: &Arc<Daemon>,
+    caller: &Caller,
+    request: Request,
+) -> Result<Answer, Error> {
     caller.may(&request)?;
     let response = match request {
         Request::Ping => Response::Pong(pong(daemon)),

@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::jobs::Jobs;
 use super::receivers::{self, Receiver, ReceiverView};
 use super::slots::Slots;
+use super::tally::{Outcome, Tally};
 use super::{StartError, reload};
 use crate::config::{Config, ConfigError, ServerConfig};
 use crate::log::LevelHandle;
@@ -25,6 +26,7 @@ pub struct Daemon {
     receivers: Mutex<BTreeMap<ServerName, Receiver>>,
     pub(super) slots: Slots,
     pub(super) jobs: Jobs,
+    tally: Tally,
     log: LevelHandle,
     started: Timestamp,
     clock: Instant,
@@ -45,11 +47,13 @@ impl Daemon {
             config: Mutex::new(Arc::new(config)),
             receivers: Mutex::default(),
             slots: Slots::new(state),
+            tally: Tally::default(),
             log,
             started: Timestamp::now(),
             clock: Instant::now(),
             stop,
         };
+        daemon.tally.configuration(Outcome::Success);
         Ok((daemon, stop_asked))
     }
 
@@ -72,6 +76,11 @@ impl Daemon {
     /// The jobs.
     pub fn jobs(&self) -> &Jobs {
         &self.jobs
+    }
+
+    /// What was counted.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// How the receive workers are, by server.
@@ -108,7 +117,7 @@ impl Daemon {
 
     /// Starts to receive the WAL of `server`.
     pub(super) fn start_receiver(self: &Arc<Self>, server: &ServerName, entry: &ServerConfig) {
-        let Some(lease) = self.slots.take() else {
+        let Some(lease) = self.slots.take_for(server) else {
             error!("server {server} has no worker: there is room for 256 workers at once");
             return;
         };
@@ -120,7 +129,9 @@ impl Daemon {
     /// Reads the configuration again and applies what can be applied.
     pub fn reload(self: &Arc<Self>) -> Result<Reloaded, ConfigError> {
         let old = self.config();
-        let plan = reload::plan(&old, Config::load(&old.file)?);
+        let read = Config::load(&old.file);
+        self.tally.configuration(Outcome::of(&read));
+        let plan = reload::plan(&old, read?);
         *lock(&self.config) = Arc::new(plan.config.clone());
         self.log.set(plan.config.log_level);
         self.jobs.set_limit(plan.config.jobs_max);

@@ -306,7 +306,11 @@ impl Daemon {
         let (report, outcome) = oneshot::channel();
         let daemon = Arc::clone(self);
         tokio::spawn(async move {
+            let began = Instant::now();
             let outcome = work(&daemon, id, &description, cancelled, &message).await;
+            daemon
+                .tally()
+                .job(kind, &description.server, began.elapsed(), &outcome);
             match &outcome {
                 Ok(_) => info!("job {id}: {kind} of {} is done", description.server),
                 Err(error) if error.code == ErrorCode::Cancelled => {

@@ -14,6 +14,7 @@ mod receivers;
 mod reload;
 mod signals;
 mod slots;
+mod tally;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -28,7 +29,8 @@ use crate::service::management::{self, Listener};
 
 pub use daemon::Daemon;
 pub use jobs::JobTicket;
-pub use receivers::ReceiverView;
+pub use receivers::{Problem, ReceiverView};
+pub use tally::{Counts, JobCounts, Outcome, Reading, Tally};
 
 use lock::BaseLock;
 use signals::{Signal, Signals};

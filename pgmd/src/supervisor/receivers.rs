@@ -124,6 +124,7 @@ impl Receiver {
         if let Err(error) = self.task.await {
             error!("the task of server {} failed: {error}", self.server);
         }
+        self.lease.keep_totals(&self.server);
     }
 }
 
@@ -161,6 +162,7 @@ pub(super) fn start(daemon: Arc<Daemon>, description: Description, lease: SlotLe
         lease: Arc::clone(&lease),
         notes: Arc::clone(&notes),
         life: Life::new(),
+        restarts_before: lease.slot().restarts.load(),
     };
     let task = tokio::spawn(task.run(wished));
     Receiver {
@@ -178,6 +180,8 @@ struct Supervision {
     lease: Arc<SlotLease>,
     notes: Arc<Mutex<Notes>>,
     life: Life,
+    /// Restarts that were counted before, for this server.
+    restarts_before: u64,
 }
 
 impl Supervision {
@@ -235,7 +239,8 @@ impl Supervision {
     async fn spawn(&mut self) -> Option<Child> {
         let slot = self.lease.slot();
         slot.set_phase(Phase::Starting);
-        slot.restarts.store(self.life.restarts());
+        slot.restarts
+            .store(self.restarts_before + self.life.restarts());
         let fd = self.daemon.slots.state().fd_number();
         match Child::start(&self.description, fd).await {
             Ok(child) => {

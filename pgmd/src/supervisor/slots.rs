@@ -1,14 +1,19 @@
 //! Which places of the shared state are taken.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::shared_state::{SLOTS, SharedState, Slot};
+use pgm_proto::ServerName;
+
+use crate::shared_state::{SLOTS, SharedState, Slot, Totals};
 
 /// The shared state and who has which place in it.
 #[derive(Debug, Clone)]
 pub(super) struct Slots {
     state: Arc<SharedState>,
     taken: Arc<Mutex<Vec<bool>>>,
+    /// What was counted for servers whose places were given up.
+    totals: Arc<Mutex<BTreeMap<ServerName, Totals>>>,
 }
 
 impl Slots {
@@ -16,7 +21,18 @@ impl Slots {
         Self {
             state: Arc::new(state),
             taken: Arc::new(Mutex::new(vec![false; SLOTS])),
+            totals: Arc::default(),
         }
+    }
+
+    /// Takes a free place for the receive worker of `server`, whose counters go on from where they were.
+    pub(super) fn take_for(&self, server: &ServerName) -> Option<SlotLease> {
+        let lease = self.take()?;
+        let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(totals) = totals.get(server) {
+            lease.slot().go_on_from(totals);
+        }
+        Some(lease)
     }
 
     pub(super) fn state(&self) -> &SharedState {
@@ -47,6 +63,17 @@ pub(super) struct SlotLease {
 impl SlotLease {
     pub(super) fn number(&self) -> usize {
         self.number
+    }
+
+    /// The receive worker of `server` is gone: its counters are kept for the next one.
+    pub(super) fn keep_totals(&self, server: &ServerName) {
+        let totals = self.slot().take_totals();
+        let mut all = self
+            .slots
+            .totals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.insert(server.clone(), totals);
     }
 
     pub(super) fn slot(&self) -> &Slot {
@@ -81,5 +108,20 @@ mod tests {
         drop(leases);
         let again: Vec<_> = (0..SLOTS).map(|_| slots.take().unwrap()).collect();
         assert_eq!(again[7].slot().pid.load(), 0);
+    }
+
+    #[test]
+    fn a_server_counts_on_where_it_was() {
+        let slots = Slots::new(SharedState::create().unwrap());
+        let (one, other): (ServerName, ServerName) =
+            ("one".parse().unwrap(), "other".parse().unwrap());
+        let lease = slots.take_for(&one).unwrap();
+        lease.slot().archived_segments.add(3);
+        lease.keep_totals(&one);
+        drop(lease);
+        let lease = slots.take_for(&other).unwrap();
+        assert_eq!(lease.slot().archived_segments.load(), 0);
+        let lease = slots.take_for(&one).unwrap();
+        assert_eq!(lease.slot().archived_segments.load(), 3);
     }
 }

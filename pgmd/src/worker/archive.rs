@@ -168,7 +168,7 @@ impl<'a> Telling<'a> {
 }
 
 impl ArchiveObserver for Telling<'_> {
-    fn archived(&mut self, file: WalFileName, stored: Stored) {
+    fn archived(&mut self, file: WalFileName, stored: Stored, took: Duration) {
         let name = file.file_name(self.segment_size());
         if let WalFileName::Segment(segment) = file {
             let end = segment.end(self.segment_size());
@@ -177,9 +177,11 @@ impl ArchiveObserver for Telling<'_> {
             }
             if matches!(stored, Stored::New(_)) {
                 self.slot.archived_segments.add(1);
+                self.slot.store.observe(took);
             }
         }
         if matches!(stored, Stored::New(_)) {
+            self.slot.last_stored.touch();
             debug!("archived {name}");
         }
         self.measure();
@@ -187,6 +189,7 @@ impl ArchiveObserver for Telling<'_> {
 
     fn failed(&mut self, incident: &Incident<'_>) {
         self.failing = true;
+        self.slot.store_errors.add(1);
         let size = self.segment_size();
         let file = incident
             .file

@@ -289,6 +289,14 @@ impl ReceiveObserver for Watch<'_> {
         self.slot.set_durable(lsn.lsn());
     }
 
+    fn synced(&mut self, took: Duration) {
+        self.slot.fsync.observe(took);
+    }
+
+    fn acknowledged(&mut self, after: Duration) {
+        self.slot.acknowledge.observe(after);
+    }
+
     fn segment_finished(&mut self, _: SegmentName) {
         self.ring();
     }
@@ -307,6 +315,7 @@ impl ReceiveObserver for Watch<'_> {
     }
 
     fn error(&mut self, error: &ReceiveError, retry_in: Duration) {
+        self.slot.connection_failures.add(1);
         let (text, hint) = match self.refused.get() {
             Some(trouble) => {
                 self.why = Some(RoundEnd::Broken);

@@ -17,7 +17,7 @@ struct Watch {
 }
 
 impl ArchiveObserver for Watch {
-    fn archived(&mut self, file: WalFileName, _stored: Stored) {
+    fn archived(&mut self, file: WalFileName, _stored: Stored, _took: Duration) {
         self.archived.push(file);
     }
 
@@ -260,7 +260,7 @@ fn a_repository_that_is_away_is_tried_again_and_nothing_is_lost() {
 fn a_signal_wakes_an_archiver_on_its_own_thread() {
     struct Tell(std::sync::mpsc::Sender<(String, WalFileName)>);
     impl ArchiveObserver for Tell {
-        fn archived(&mut self, file: WalFileName, _stored: Stored) {
+        fn archived(&mut self, file: WalFileName, _stored: Stored, _took: Duration) {
             let thread = std::thread::current().name().unwrap_or_default().to_owned();
             self.0.send((thread, file)).unwrap();
         }
