@@ -35,6 +35,7 @@ mod local;
 mod memory;
 mod pack;
 mod path;
+pub mod seal;
 mod storage;
 
 pub use cancel::{Cancel, Cancelled};
