@@ -1,4 +1,4 @@
-//! PostgreSQL's wire and replication protocol, seen from a client that backs servers up.
+//! PostgreSQL's wire and replication protocol: as a client that backs servers up, and as a server that is logged in to.
 //!
 //! A [`ConnInfo`] says where a server is, a [`Client`] is a session with it: SQL, replication commands, base backups. A
 //! [`WalTransport`] brings its write-ahead log. Everything blocks the calling thread, with deadlines; there is no
@@ -24,7 +24,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What arrives from a server is checked before it is believed: lengths before buffers, encodings before text,
+//! [`server`] is the other side: the login of PostgreSQL's clients, as a value without sockets.
+//!
+//! What arrives from a peer is checked before it is believed: lengths before buffers, encodings before text,
 //! certificates and signatures before passwords. Nothing here reads the environment, the home directory or the terminal.
 
 mod client;

@@ -24,9 +24,9 @@ use crate::Secret;
 use crate::scram::{ITERATIONS_MAX, ITERATIONS_MIN};
 
 /// Bytes of a SHA-256 hash, and so of each key.
-const KEY_BYTES: usize = 32;
+pub(super) const KEY_BYTES: usize = 32;
 /// As long as PostgreSQL's.
-const SALT_BYTES: usize = 16;
+pub(super) const SALT_BYTES: usize = 16;
 /// What a salt from elsewhere may have.
 const SALT_BYTES_MAX: usize = 64;
 /// The name before the first `$`.
@@ -133,6 +133,19 @@ impl ScramVerifier {
         )
     }
 
+    /// The verifier of nobody: it has the `salt` that a client is told, and no password fits it.
+    pub(super) fn unknown_user(
+        salt: [u8; SALT_BYTES],
+        iterations: ScramIterations,
+    ) -> ScramVerifier {
+        Self {
+            iterations,
+            salt: salt.to_vec(),
+            stored_key: random(),
+            server_key: random(),
+        }
+    }
+
     fn salted(password: &str, salt: Vec<u8>, iterations: ScramIterations) -> Self {
         let prepared = prepare(password);
         let mut salted = Zeroizing::new([0; KEY_BYTES]);
@@ -166,6 +179,18 @@ impl ScramVerifier {
             BASE64.encode(self.stored_key),
             BASE64.encode(self.server_key)
         ))
+    }
+
+    pub(super) fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
+    pub(super) fn stored_key(&self) -> &[u8; KEY_BYTES] {
+        &self.stored_key
+    }
+
+    pub(super) fn server_key(&self) -> &[u8; KEY_BYTES] {
+        &self.server_key
     }
 }
 
@@ -214,17 +239,17 @@ fn prepare(password: &str) -> Zeroizing<String> {
     })
 }
 
-fn sha256(bytes: &[u8]) -> [u8; KEY_BYTES] {
+pub(super) fn sha256(bytes: &[u8]) -> [u8; KEY_BYTES] {
     let hash = digest::digest(&digest::SHA256, bytes);
     hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-fn hmac_sha256(key: &[u8], bytes: &[u8]) -> [u8; KEY_BYTES] {
+pub(super) fn hmac_sha256(key: &[u8], bytes: &[u8]) -> [u8; KEY_BYTES] {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), bytes);
     tag.as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).expect("the system's random source answers");
     bytes
