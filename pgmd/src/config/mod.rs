@@ -2,27 +2,42 @@
 //!
 //! Every value is checked where it is read and kept as its own type; nothing is looked at again later. An error names
 //! file, line and column, says what was expected, and offers the nearest valid name. Unknown fields are refused.
-//! Relative paths are resolved against the folder of the file. Environment variables are not expanded.
+//! Relative paths are resolved against the folder of the file; `$NAME` in a path is an environment variable.
+//!
+//! Every setting is declared once, in `settings.rs`; `registry.rs` says what follows from that.
 //!
 //! Reading a configuration has no effect on the disk: folders are made by whoever uses them.
 
+mod entry;
 mod error;
 mod os_user;
 mod reader;
+mod registry;
 mod sample;
+mod section;
+mod settings;
 mod source;
+mod value;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pgm_proto::{ConnInfo, Defaults, Secret, ServerName, SlotName};
-use pgm_storage::Compression;
-use serde::{Deserialize, Serialize};
+use pgm_proto::ServerName;
 
+pub use entry::{Entry, Origin};
 pub use error::ConfigError;
 pub(crate) use error::nearest_hint;
 pub use os_user::OsUser;
+pub use registry::{DefaultValue, ReloadClass, Setting};
+use sample::quoted;
 pub use sample::{Sample, sample};
+pub use settings::{
+    Config, HooksConfig, LoggingConfig, ManagementConfig, MetricsConfig, RepositoryConfig,
+    ServerConfig, all as settings,
+};
+pub use value::{
+    ByteSize, ConninfoText, Form, HookCommand, Kind, LogLevel, LogMode, LogType, MasterKeySource,
+    PathTemplate, ServerMode,
+};
 
 /// The name of the configuration file in the daemon's directory.
 pub const FILE_NAME: &str = "pgmd.ron";
@@ -31,101 +46,29 @@ pub const SOCKET_NAME: &str = ".s.pgmd";
 /// The name of the lock file in the run folder; it holds the daemon's process id.
 pub const PID_FILE_NAME: &str = "pgmd.pid";
 
-/// A configuration file, read and checked.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The file itself, absolute.
-    pub file: PathBuf,
-    /// How much is logged.
-    pub log_level: LogLevel,
-    /// The folder of the management socket and the lock file, absolute.
-    pub unix_socket_dir: PathBuf,
-    /// Where backups and WAL rest.
-    pub repository: RepositoryConfig,
-    /// The folder where WAL becomes durable first, absolute; one folder a server in it.
-    pub spool: PathBuf,
-    /// What completes the servers' connection strings.
-    pub connection_defaults: Defaults,
-    /// How many jobs may run at the same time, over all servers.
-    pub jobs_max: usize,
-    /// The servers to protect.
-    pub servers: BTreeMap<ServerName, ServerConfig>,
-}
-
-/// Where backups and WAL rest, and how they are packed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepositoryConfig {
-    /// The folder, absolute.
-    pub path: PathBuf,
-    /// How new backups and WAL are compressed.
-    pub compression: Compression,
-}
-
-/// One server.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ServerConfig {
-    /// How to reach it, completed with the defaults of the daemon's user.
-    pub conninfo: ConnInfo,
-    /// The same as it is written in the file.
-    pub conninfo_text: Secret,
-    /// The physical replication slot that keeps its WAL for us.
-    pub slot: SlotName,
-    /// Whether the slot is made when it is missing.
-    pub create_slot: bool,
-    /// Backups transfer at most this much, in KiB a second.
-    pub backup_max_rate_kib: Option<u32>,
-}
-
-/// How much is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// Only what failed.
-    Error,
-    /// And what needs attention.
-    Warn,
-    /// And what happens.
-    #[default]
-    Info,
-    /// And how.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-impl LogLevel {
-    /// All of them, quietest first.
-    pub const ALL: [Self; 5] = [
-        Self::Error,
-        Self::Warn,
-        Self::Info,
-        Self::Debug,
-        Self::Trace,
-    ];
-
-    /// The name in the configuration: `info`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
 impl Config {
     /// Reads and checks the configuration in `file`.
     ///
     /// A file that holds a password must be readable by its owner alone.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        reader::load(file)
+        reader::load(file, &[])
     }
 
     /// Checks the configuration in `text`, as if it stood in `file`; the file itself is not touched.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        reader::parse(file, text)
+        reader::parse(file, text, &[])
+    }
+
+    /// The file of this configuration read again. Settings that cannot change while the daemon runs keep their values,
+    /// and their entries say what waits for a restart.
+    pub(crate) fn load_again(&self) -> Result<Self, ConfigError> {
+        reader::load(&self.file, &self.entries)
+    }
+
+    /// Whether a password stands in it.
+    pub(crate) fn has_password(&self) -> bool {
+        let mut servers = self.servers.values();
+        servers.any(|server| server.conninfo.has_password())
     }
 
     /// The management socket.
@@ -135,7 +78,8 @@ impl Config {
 
     /// The lock file, which holds the process id of the daemon that runs.
     pub fn pid_file(&self) -> PathBuf {
-        self.unix_socket_dir.join(PID_FILE_NAME)
+        let named = self.pidfile.clone();
+        named.unwrap_or_else(|| self.unix_socket_dir.join(PID_FILE_NAME))
     }
 
     /// The spool of `server`.

@@ -43,7 +43,7 @@ impl Sample<'_> {
 }
 
 /// `text` as a RON string, with no more escapes than it needs.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for letter in text.chars() {
         match letter {

@@ -3,6 +3,7 @@
 //! Values are read in two steps, both with RON: first the shape, which leaves each value as a piece of the text; then
 //! each piece as what its field needs. So every error, also one about the meaning of a value, knows where it stands.
 
+use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -10,11 +11,28 @@ use ron::error::Error as RonError;
 use ron::extensions::Extensions;
 use ron::value::RawValue;
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::error::{ConfigError, nearest_hint};
+use super::value::Literal;
 
 /// A piece of the text: one value.
 pub(super) type Piece<'a> = &'a RawValue;
+
+/// One field of a section.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Field<'a> {
+    /// Its name, as a slice of the text.
+    pub(super) name: &'a str,
+    /// Its value.
+    pub(super) value: Piece<'a>,
+}
+
+/// The fields in a pair of parentheses, in their order, whatever their names.
+struct Fields<'a>(Vec<Field<'a>>);
+
+/// The entries of a map in their order, so that a name given twice is seen.
+pub(super) struct Entries<'a>(pub(super) Vec<(Piece<'a>, Piece<'a>)>);
 
 /// A configuration's text and where it comes from.
 #[derive(Debug, Clone, Copy)]
@@ -24,9 +42,38 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// The whole text as a `T`; `what` names it in errors.
-    pub(super) fn whole<T: Deserialize<'a>>(&self, what: &str) -> Result<T, ConfigError> {
-        self.read(self.text, what)
+    /// The fields of the whole text; `what` names it in errors.
+    pub(super) fn whole_fields(&self, what: &str) -> Result<Vec<Field<'a>>, ConfigError> {
+        self.read(self.text, what).map(|Fields(fields)| fields)
+    }
+
+    /// The fields of a piece.
+    pub(super) fn fields(
+        &self,
+        piece: Piece<'a>,
+        what: &str,
+    ) -> Result<Vec<Field<'a>>, ConfigError> {
+        self.value(piece, what).map(|Fields(fields)| fields)
+    }
+
+    /// A piece as it is written.
+    pub(super) fn literal(&self, piece: Piece<'a>, what: &str) -> Result<Literal, ConfigError> {
+        let written = piece.trim().get_ron();
+        let text =
+            written.starts_with(['"']) || written.starts_with("r\"") || written.starts_with("r#");
+        if text {
+            self.value(piece, what).map(Literal::Text)
+        } else if written.starts_with('[') {
+            self.value(piece, what).map(Literal::List)
+        } else {
+            Ok(Literal::Word(written.to_owned()))
+        }
+    }
+
+    /// The line on which a piece begins, from 1.
+    pub(super) fn line(&self, piece: Piece<'a>) -> usize {
+        let before = self.text.get(..self.offset(piece.trim().get_ron()));
+        before.unwrap_or(self.text).matches('\n').count() + 1
     }
 
     /// A piece as a `T`.
@@ -56,6 +103,11 @@ impl<'a> Source<'a> {
         hint: Option<String>,
     ) -> ConfigError {
         self.error_at(self.offset(piece.trim().get_ron()), text, hint)
+    }
+
+    /// An error about `part`, a slice of the text.
+    pub(super) fn error_in(&self, part: &str, text: String, hint: Option<String>) -> ConfigError {
+        self.error_at(self.offset(part), text, hint)
     }
 
     fn read<T: Deserialize<'a>>(&self, part: &'a str, what: &str) -> Result<T, ConfigError> {
@@ -96,6 +148,56 @@ impl<'a> Source<'a> {
             text,
             hint,
         }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Vec<Field<'de>>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("fields in parentheses: ( … )")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    fields.push(Field { name, value });
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer
+            .deserialize_struct("", &[], FieldsVisitor)
+            .map(Fields)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Vec<(Piece<'de>, Piece<'de>)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("entries in braces: { \"name\": ( … ), }")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(entries)
+            }
+        }
+
+        deserializer.deserialize_map(EntriesVisitor).map(Entries)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use pgm_storage::Compression;
+
 use super::*;
 
 const FILE: &str = "/etc/pgm/pgmd.ron";
@@ -72,8 +74,7 @@ fn a_mistyped_field_names_its_place_and_the_nearest_one() {
     assert_eq!(
         complaint(text),
         "/etc/pgm/pgmd.ron:3:5: the configuration has no field `spol`\n\
-         HINT: did you mean `spool`? there are `log_level`, `unix_socket_dir`, `repository`, `spool`, `passfile`, \
-         `jobs_max`, `servers`"
+         HINT: did you mean `spool`? `pgm-cli conf ls` lists every setting"
     );
 }
 
@@ -83,7 +84,8 @@ fn a_mistyped_field_of_a_server_names_its_place() {
     assert_eq!(
         complaint(text),
         "/etc/pgm/pgmd.ron:5:7: the server `prod` has no field `slott`\n\
-         HINT: did you mean `slot`? there are `conninfo`, `slot`, `create_slot`, `backup_max_rate_kib`"
+         HINT: did you mean `slot`? there are `conninfo`, `slot`, `create_slot`, `backup_max_rate`, \
+         `backup_max_rate_kib`, `mode`"
     );
 }
 
@@ -97,7 +99,7 @@ fn a_mistyped_value_names_its_place_and_the_nearest_one() {
     let codec =
         complaint("(\n  repository: (\n    compression: \"zsdt:3\",\n  ),\n  servers: {},\n)");
     assert!(
-        codec.starts_with("/etc/pgm/pgmd.ron:3:18: `compression`: "),
+        codec.starts_with("/etc/pgm/pgmd.ron:3:18: `repository.compression`: "),
         "{codec}"
     );
     assert!(codec.contains("HINT: did you mean `zstd`?"), "{codec}");
@@ -121,11 +123,11 @@ fn a_value_of_the_wrong_kind_names_its_place() {
         ),
         (
             "(servers: {\"a\": (conninfo: \"\", slot: \"Big\")})",
-            "1:38: `slot`: `Big` is not a replication slot name",
+            "1:38: `slot` of `a`: `Big` is not a replication slot name",
         ),
         (
             "(servers: {\"a\": (conninfo: \"\", create_slot: maybe)})",
-            "1:45: `create_slot` is true or false",
+            "1:45: `create_slot` of `a` is true or false",
         ),
         (
             "(servers: {\"a\": (slot: \"x\")})",
@@ -141,7 +143,7 @@ fn a_value_of_the_wrong_kind_names_its_place() {
         ),
         (
             "(spool: \"~/x\", servers: {})",
-            "1:9: `spool` is not a plain path: ~/x",
+            "1:9: `spool`: `~` is not expanded in ~/x",
         ),
         ("(spool: \"a\" jobs_max: 1, servers: {})", "1:"),
         ("", "1:1: "),
@@ -199,4 +201,67 @@ fn a_missing_file_says_how_to_make_one() {
             .unwrap()
             .starts_with("make one: pgm-cli init /nonexistent")
     );
+}
+
+#[test]
+fn every_setting_is_declared_once_and_its_default_and_limits_can_be_read() {
+    let mut keys: Vec<&str> = settings().iter().map(|setting| setting.key).collect();
+    keys.sort_unstable();
+    let count = keys.len();
+    keys.dedup();
+    assert_eq!(keys.len(), count, "a key is declared twice");
+    // Every default is read here; the limits of those that have any, when a value stands in the file.
+    let config = parse("(servers: {\"a\": (conninfo: \"host=x\")})").unwrap();
+    assert_eq!(config.entries.len(), count);
+    for setting in settings() {
+        let Some((low, high)) = setting.limits else {
+            continue;
+        };
+        for limit in [low, high] {
+            let value = match setting.kind.form {
+                Form::Word => limit.to_owned(),
+                _ => quoted(limit),
+            };
+            let (group, name) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
+            let text = match group {
+                "" => format!("({name}: {value}, servers: {{}})"),
+                "servers.NAME" => {
+                    format!("(servers: {{\"a\": (conninfo: \"\", {name}: {value})}})")
+                }
+                group => format!("({group}: ({name}: {value}), servers: {{}})"),
+            };
+            parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn groups_are_read_with_their_types() {
+    let config = parse(
+        r#"(
+            log_type: "file", log_path: "log/%Y.log", log_rotation_size: "16MiB", log_rotation_age: "1d",
+            shutdown_timeout: "30s", master_key: "env: PGM_KEY", pidfile: "/run/pgmd.pid",
+            management: (host: "*", port: 5001, idle_timeout: "1h"),
+            hooks: (after_backup: ["/bin/true"], before_delete: "exit 1"),
+            servers: {"a": (conninfo: "host=x", backup_max_rate: "10MiB", mode: "offline")},
+        )"#,
+    )
+    .unwrap();
+    assert_eq!(config.logging.destination, LogType::File);
+    assert_eq!(config.logging.rotation_size, ByteSize::new(16 << 20));
+    assert_eq!(config.pid_file(), Path::new("/run/pgmd.pid"));
+    let management = config.management.as_ref().unwrap();
+    assert_eq!((management.host.as_str(), management.port), ("*", 5001));
+    assert_eq!(management.max_connections, 64);
+    assert_eq!(config.metrics, None, "no port, no metrics");
+    assert_eq!(
+        config.hooks.before_delete,
+        Some(HookCommand::Shell("exit 1".to_owned()))
+    );
+    let server = config.server(&name("a")).unwrap();
+    assert_eq!(server.rate_kib(), Some(10 << 10));
+    assert_eq!(server.mode, ServerMode::Offline);
+    let both =
+        "(servers: {\"a\": (conninfo: \"\", backup_max_rate: \"1MiB\", backup_max_rate_kib: 64)})";
+    assert!(complaint(both).contains("has both"), "{}", complaint(both));
 }

@@ -88,7 +88,7 @@ fn backup(
     mut options: BackupOptions,
 ) -> Result<Answer, Error> {
     let entry = daemon.server(server)?;
-    options.max_rate_kib = options.max_rate_kib.or(entry.backup_max_rate_kib);
+    options.max_rate_kib = options.max_rate_kib.or(entry.rate_kib());
     let receiver_slot = daemon.receiver_slot_of(server).ok_or_else(|| {
         let text =
             format!("the wal of {server} is not received, so no backup of it can be complete");

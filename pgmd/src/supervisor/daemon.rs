@@ -129,7 +129,7 @@ impl Daemon {
     /// Reads the configuration again and applies what can be applied.
     pub fn reload(self: &Arc<Self>) -> Result<Reloaded, ConfigError> {
         let old = self.config();
-        let read = Config::load(&old.file);
+        let read = old.load_again();
         self.tally.configuration(Outcome::of(&read));
         let plan = reload::plan(&old, read?);
         *lock(&self.config) = Arc::new(plan.config.clone());

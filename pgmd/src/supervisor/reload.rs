@@ -1,11 +1,11 @@
-//! What a reload applies, and what it leaves for a restart. A pure comparison of two configurations.
+//! What a reload applies, and what it leaves for a restart: one comparison for every setting, by its reload class.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgm_mgmt::Reloaded;
 use pgm_proto::ServerName;
 
-use crate::config::{Config, ServerConfig};
+use crate::config::{Config, Entry, ReloadClass};
 
 /// What a reload does.
 #[derive(Debug)]
@@ -20,94 +20,77 @@ pub(super) struct Plan {
     pub(super) report: Reloaded,
 }
 
-/// Compares the configuration in force with the file's.
+/// Compares the configuration in force with the one that was read again, in which settings that cannot change now have
+/// kept their values.
 pub(super) fn plan(old: &Config, new: Config) -> Plan {
-    let mut config = new;
     let mut report = Reloaded::default();
-    for (name, old, new) in [
-        (
-            "unix_socket_dir",
-            &old.unix_socket_dir,
-            &mut config.unix_socket_dir,
-        ),
-        (
-            "repository.path",
-            &old.repository.path,
-            &mut config.repository.path,
-        ),
-        ("spool", &old.spool, &mut config.spool),
-    ] {
-        keep(name, old, new, &mut report);
+    let mut renewed = Renewed::default();
+    let before: BTreeMap<&str, &Entry> = old
+        .entries
+        .iter()
+        .map(|entry| (entry.key.as_str(), entry))
+        .collect();
+    for entry in &new.entries {
+        let Some(before) = before.get(entry.key.as_str()) else {
+            continue; // of a new server
+        };
+        if let Some(pending) = &entry.pending {
+            let line = format!("{}: {} -> {pending}", entry.key, entry.shown);
+            report.restart_required.push(line);
+        } else if !entry.same_value(before) {
+            report.applied.push(change(before, entry));
+            renewed.note(entry);
+        }
     }
-    if old.log_level != config.log_level {
-        report
-            .applied
-            .push(format!("log_level is {}", config.log_level.name()));
-    }
-    if old.jobs_max != config.jobs_max {
-        report
-            .applied
-            .push(format!("jobs_max is {}", config.jobs_max));
-    }
-    let compression = config.repository.compression;
-    let everything = old.repository.compression != compression;
-    if everything {
-        report.applied.push(format!("compression is {compression}"));
-    }
-    let defaults_changed = old.connection_defaults.passfile != config.connection_defaults.passfile;
-    if defaults_changed {
-        report.applied.push("passfile has changed".to_owned());
-    }
-    let mut plan = Plan {
-        config,
-        stop: Vec::new(),
-        start: Vec::new(),
-        report,
-    };
+    let mut stop = Vec::new();
+    let mut start = Vec::new();
     for server in old.servers.keys() {
-        if !plan.config.servers.contains_key(server) {
-            plan.stop.push(server.clone());
-            plan.report.applied.push(format!("server {server} is gone"));
+        if !new.servers.contains_key(server) {
+            stop.push(server.clone());
+            report.applied.push(format!("server {server} is gone"));
         }
     }
-    for (server, entry) in &plan.config.servers {
-        match old.servers.get(server) {
-            None => {
-                plan.start.push(server.clone());
-                plan.report.applied.push(format!("server {server} is new"));
-            }
-            Some(before) => {
-                let changed = is_other_worker(before, entry);
-                if changed || everything || defaults_changed {
-                    plan.stop.push(server.clone());
-                    plan.start.push(server.clone());
-                }
-                if before != entry {
-                    plan.report
-                        .applied
-                        .push(format!("server {server} has changed"));
-                }
+    for server in new.servers.keys() {
+        if !old.servers.contains_key(server) {
+            start.push(server.clone());
+            report.applied.push(format!("server {server} is new"));
+        } else if renewed.all || renewed.servers.contains(server) {
+            stop.push(server.clone());
+            start.push(server.clone());
+        }
+    }
+    Plan {
+        config: new,
+        stop,
+        start,
+        report,
+    }
+}
+
+/// Whose receive workers have to begin anew.
+#[derive(Debug, Default)]
+struct Renewed {
+    all: bool,
+    servers: BTreeSet<ServerName>,
+}
+
+impl Renewed {
+    fn note(&mut self, entry: &Entry) {
+        if entry.setting.reload == ReloadClass::NewWorkers {
+            match &entry.server {
+                Some(server) => _ = self.servers.insert(server.clone()),
+                None => self.all = true,
             }
         }
     }
-    plan
 }
 
-/// Whether a receive worker has to begin anew.
-fn is_other_worker(old: &ServerConfig, new: &ServerConfig) -> bool {
-    old.conninfo_text != new.conninfo_text
-        || old.slot != new.slot
-        || old.create_slot != new.create_slot
-}
-
-/// Keeps the old path, because a running daemon cannot move.
-fn keep(name: &str, old: &PathBuf, new: &mut PathBuf, report: &mut Reloaded) {
-    if old != new {
-        report
-            .restart_required
-            .push(format!("{name}: {} -> {}", old.display(), new.display()));
-        new.clone_from(old);
+/// `log_level: info -> debug`.
+fn change(before: &Entry, after: &Entry) -> String {
+    if before.shown == after.shown {
+        return format!("{} has changed", after.key); // a password
     }
+    format!("{}: {} -> {}", after.key, before.shown, after.shown)
 }
 
 #[cfg(test)]
@@ -116,8 +99,14 @@ mod tests {
 
     use super::*;
 
-    fn config(text: &str) -> Config {
-        Config::parse(Path::new("/etc/pgm/pgmd.ron"), text).unwrap()
+    /// The plan when the file of `old` holds `new` now.
+    fn plan(old: &str, new: &str) -> Plan {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pgmd.ron");
+        std::fs::write(&file, old).unwrap();
+        let old = Config::load(&file).unwrap();
+        std::fs::write(&file, new).unwrap();
+        super::plan(&old, old.load_again().unwrap())
     }
 
     fn names(servers: &[ServerName]) -> Vec<&str> {
@@ -127,7 +116,7 @@ mod tests {
     #[test]
     fn the_same_file_changes_nothing() {
         let text = r#"(servers: {"a": (conninfo: "host=x")})"#;
-        let plan = plan(&config(text), config(text));
+        let plan = plan(text, text);
         assert!(plan.stop.is_empty() && plan.start.is_empty());
         assert_eq!(plan.report, Reloaded::default());
     }
@@ -136,14 +125,14 @@ mod tests {
     fn servers_come_go_and_change() {
         let old = r#"(servers: {"a": (conninfo: "host=x"), "b": (conninfo: "host=x"), "c": (conninfo: "host=x")})"#;
         let new = r#"(servers: {"b": (conninfo: "host=y"), "c": (conninfo: "host=x"), "d": (conninfo: "host=x")})"#;
-        let plan = plan(&config(old), config(new));
+        let plan = plan(old, new);
         assert_eq!(names(&plan.stop), ["a", "b"]);
         assert_eq!(names(&plan.start), ["b", "d"]);
         assert_eq!(
             plan.report.applied,
             [
+                "servers.b.conninfo: host=x -> host=y",
                 "server a is gone",
-                "server b has changed",
                 "server d is new"
             ]
         );
@@ -153,34 +142,41 @@ mod tests {
     fn a_new_backup_rate_does_not_disturb_receiving() {
         let old = r#"(servers: {"a": (conninfo: "host=x")})"#;
         let new = r#"(servers: {"a": (conninfo: "host=x", backup_max_rate_kib: 1024)})"#;
-        let plan = plan(&config(old), config(new));
+        let plan = plan(old, new);
         assert!(plan.stop.is_empty() && plan.start.is_empty());
-        assert_eq!(plan.report.applied, ["server a has changed"]);
+        assert_eq!(
+            plan.report.applied,
+            ["servers.a.backup_max_rate_kib: none -> 1024"]
+        );
     }
 
     #[test]
     fn what_cannot_move_is_said_and_kept() {
-        let old = "(servers: {})";
+        let old =
+            r#"(spool: "/s", unix_socket_dir: "/run/y", repository: (path: "/q"), servers: {})"#;
         let new = r#"(spool: "/other", unix_socket_dir: "/run/x", repository: (path: "/r"), log_level: "debug", servers: {})"#;
-        let plan = plan(&config(old), config(new));
+        let plan = plan(old, new);
         assert_eq!(
             plan.report.restart_required,
             [
-                "unix_socket_dir: /etc/pgm/run -> /run/x",
-                "repository.path: /etc/pgm/repository -> /r",
-                "spool: /etc/pgm/spool -> /other",
+                "unix_socket_dir: /run/y -> /run/x",
+                "spool: /s -> /other",
+                "repository.path: /q -> /r",
             ]
         );
-        assert_eq!(plan.config.spool, Path::new("/etc/pgm/spool"));
-        assert_eq!(plan.report.applied, ["log_level is debug"]);
+        assert_eq!(plan.config.spool, Path::new("/s"));
+        assert_eq!(plan.report.applied, ["log_level: info -> debug"]);
     }
 
     #[test]
     fn another_compression_reaches_every_worker() {
         let old = r#"(servers: {"a": (conninfo: "host=x")})"#;
         let new = r#"(repository: (compression: "lz4"), servers: {"a": (conninfo: "host=x")})"#;
-        let plan = plan(&config(old), config(new));
+        let plan = plan(old, new);
         assert_eq!(names(&plan.start), ["a"]);
-        assert_eq!(plan.report.applied, ["compression is lz4"]);
+        assert_eq!(
+            plan.report.applied,
+            ["repository.compression: zstd:3 -> lz4"]
+        );
     }
 }
