@@ -1,10 +1,14 @@
 //! What can be typed: every command and option, with the help that is printed for it.
 
+mod job;
+
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pgm_proto::{Lsn, ServerName, SlotName, TimelineId};
+
+pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -100,6 +104,12 @@ pub(crate) enum Command {
     Restore(RestoreArguments),
     /// Show running jobs with their progress
     Progress(ProgressArguments),
+    /// List, show, cancel and follow jobs
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Forget what has been counted or remembered
+    #[command(subcommand)]
+    Clear(ClearCommand),
     /// Work with the write-ahead log
     #[command(subcommand)]
     Wal(WalCommand),
@@ -156,6 +166,9 @@ pub(crate) struct BackupArguments {
     /// Take at most this much from the server, in KiB per second
     #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(32..=1_048_576))]
     pub(crate) max_rate: Option<u32>,
+    /// Do not wait: print the job's number and go; pgm-cli job wait JOB follows it
+    #[arg(long, visible_alias = "no-wait")]
+    pub(crate) detach: bool,
 }
 
 /// Arguments of `list-backup`.
@@ -183,10 +196,17 @@ pub(crate) struct ProgressArguments {
     /// Only the jobs of this server
     #[arg(value_name = "SERVER")]
     pub(crate) server: Option<ServerName>,
+    /// Look again every second until no job is left
+    #[arg(long)]
+    pub(crate) follow: bool,
 }
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub(crate) struct RestoreArguments {
     /// The server whose backup is restored
     #[arg(value_name = "SERVER")]
@@ -218,6 +238,9 @@ pub(crate) struct RestoreArguments {
     /// Work on the repository directly, also when pgmd is running
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Do not wait: print the job's number and go; pgm-cli job wait JOB follows it
+    #[arg(long, visible_alias = "no-wait", conflicts_with = "offline")]
+    pub(crate) detach: bool,
 }
 
 /// The place where recovery ends: at most one.

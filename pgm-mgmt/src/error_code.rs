@@ -43,6 +43,8 @@ pub enum ErrorCode {
     BadRequest,
     /// The request is understood, but a value in it cannot be used.
     BadValue,
+    /// Client and daemon speak no version of the protocol in common.
+    UnsupportedProtocol,
     /// The peer may not use this daemon.
     NotAllowed,
     /// Too many clients or jobs at once.
@@ -83,6 +85,7 @@ impl ErrorCode {
         match self {
             Self::BadRequest => "bad_request",
             Self::BadValue => "bad_value",
+            Self::UnsupportedProtocol => "unsupported_protocol",
             Self::NotAllowed => "not_allowed",
             Self::TooBusy => "too_busy",
             Self::UnknownServer => "unknown_server",

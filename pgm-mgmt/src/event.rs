@@ -29,7 +29,7 @@ pub enum MessageLevel {
     Warning,
 }
 
-/// The number of a job, unique while the daemon runs.
+/// The number of a job; never given twice, also not by the daemons that follow on the same directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(u64);

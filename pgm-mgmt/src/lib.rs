@@ -22,6 +22,8 @@ pub mod frame;
 mod client;
 mod error_code;
 mod event;
+mod hello;
+mod jobs;
 mod request;
 mod response;
 mod role;
@@ -30,16 +32,18 @@ pub use client::{Client, ClientError, Deadlines};
 pub use error_code::{Error, ErrorCode};
 pub use event::{Event, JobId, JobKind, JobProgress, MessageLevel};
 pub use frame::{Frame, FrameError, MessageId};
+pub use hello::{Hello, PROTOCOL_VERSIONS, Welcome};
+pub use jobs::{JobList, JobMessage, JobRecord, JobScope, JobState, StartedJob};
 pub use request::{
     BackupChoice, BackupOptions, Request, RestoreOptions, RestoreTarget, TablespaceMapping,
     TargetAction, TargetPoint,
 };
 pub use response::{
-    BackupDetails, BackupList, BackupStatus, BackupSummary, DaemonStatus, Gap, PlannedRestore,
-    Pong, Reloaded, Response, RestoreOutcome, RunningJobs, ServerBackups, ServerState,
-    ServerStatus, Stopping, TablespaceSummary,
+    BackupDetails, BackupList, BackupStatus, BackupSummary, Cleared, DaemonStatus, Gap,
+    PlannedRestore, Pong, Reloaded, Response, RestoreOutcome, RunningJobs, ServerBackups,
+    ServerState, ServerStatus, Stopping, TablespaceSummary,
 };
 pub use role::{Access, Reach, Role};
 
-/// The version of the protocol that this crate speaks; [`Pong`] carries the daemon's.
+/// The newest version of the protocol that this crate speaks; [`Pong`] carries the daemon's.
 pub const PROTOCOL_VERSION: u32 = 1;

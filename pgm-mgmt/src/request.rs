@@ -7,11 +7,15 @@ use pgm_proto::{Lsn, ServerName, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use crate::event::JobId;
+use crate::hello::Hello;
+use crate::jobs::JobScope;
 use crate::role::{Access, Reach};
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
+    /// Which version do we both speak? Answer: [`crate::Response::Welcome`].
+    Hello(Hello),
     /// Is the daemon there? Answer: [`crate::Response::Pong`].
     Ping,
     /// How are the servers? Answer: [`crate::Response::Status`].
@@ -50,6 +54,30 @@ pub enum Request {
         /// The job.
         job: JobId,
     },
+    /// Which jobs are there, and were there? Answer: [`crate::Response::JobList`].
+    ListJobs {
+        /// Only those of this server.
+        server: Option<ServerName>,
+        /// Only those that wait or run, or all that are remembered.
+        #[serde(default)]
+        scope: JobScope,
+    },
+    /// Everything about one job. Answer: [`crate::Response::Job`].
+    Job {
+        /// The job.
+        job: JobId,
+    },
+    /// Follow a job to its end, whoever began it; events until then. Answer: [`crate::Response::Job`], also when the job
+    /// failed.
+    Follow {
+        /// The job.
+        job: JobId,
+    },
+    /// Begin a job, and do not wait for it. Answer: [`crate::Response::Started`]; what is no job is answered as if it
+    /// had been asked for alone.
+    Start(Box<Request>),
+    /// Forget the jobs that have ended. Answer: [`crate::Response::Cleared`].
+    ClearJobs,
     /// Read the configuration again. Answer: [`crate::Response::Reloaded`].
     Reload,
     /// Stop the daemon in order. Answer: [`crate::Response::Stopping`], before it stops.
@@ -60,6 +88,7 @@ impl Request {
     /// How it is named in logs and counters: `list-backup`, as the command that sends it.
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::Hello(_) => "hello",
             Self::Ping => "ping",
             Self::Status { .. } => "status",
             Self::Backup { .. } => "backup",
@@ -68,7 +97,12 @@ impl Request {
             Self::Restore(options) if options.plan_only => "restore --plan",
             Self::Restore(_) => "restore",
             Self::Progress => "progress",
-            Self::Cancel { .. } => "cancel",
+            Self::Cancel { .. } => "job cancel",
+            Self::ListJobs { .. } => "job ls",
+            Self::Job { .. } => "job show",
+            Self::Follow { .. } => "job wait",
+            Self::Start(request) => request.name(),
+            Self::ClearJobs => "clear jobs",
             Self::Reload => "reload",
             Self::Shutdown => "shutdown",
         }
@@ -77,19 +111,33 @@ impl Request {
     /// The server that it is about, when it is about one.
     pub const fn server(&self) -> Option<&ServerName> {
         match self {
-            Self::Status { server } | Self::ListBackups { server } => server.as_ref(),
+            Self::Status { server }
+            | Self::ListBackups { server }
+            | Self::ListJobs { server, .. } => server.as_ref(),
             Self::Backup { server, .. } | Self::Info { server, .. } => Some(server),
             Self::Restore(options) => Some(&options.server),
-            Self::Ping | Self::Progress | Self::Cancel { .. } | Self::Reload | Self::Shutdown => {
-                None
-            }
+            Self::Start(request) => request.server(),
+            Self::Hello(_)
+            | Self::Ping
+            | Self::Progress
+            | Self::Cancel { .. }
+            | Self::Job { .. }
+            | Self::Follow { .. }
+            | Self::ClearJobs
+            | Self::Reload
+            | Self::Shutdown => None,
         }
     }
 
     /// Whether it only reads, or changes something.
     pub const fn access(&self) -> Access {
         match self {
-            Self::Ping
+            Self::Start(request) => request.access(),
+            Self::Hello(_)
+            | Self::ListJobs { .. }
+            | Self::Job { .. }
+            | Self::Follow { .. }
+            | Self::Ping
             | Self::Status { .. }
             | Self::ListBackups { .. }
             | Self::Info { .. }
@@ -98,6 +146,7 @@ impl Request {
             Self::Backup { .. }
             | Self::Restore(_)
             | Self::Cancel { .. }
+            | Self::ClearJobs
             | Self::Reload
             | Self::Shutdown => Access::Change,
         }
@@ -107,6 +156,7 @@ impl Request {
     pub const fn reach(&self) -> Reach {
         match self {
             Self::Reload => Reach::LocalOnly,
+            Self::Start(request) => request.reach(),
             _ => Reach::Anywhere,
         }
     }

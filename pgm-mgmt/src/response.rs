@@ -8,10 +8,14 @@ use pgm_proto::{Lsn, ServerName, ServerVersion, SlotName, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{JobId, JobProgress};
+use crate::hello::Welcome;
+use crate::jobs::{JobList, JobRecord, StartedJob};
 
 /// The answer to a request that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
+    /// To [`crate::Request::Hello`].
+    Welcome(Welcome),
     /// To [`crate::Request::Ping`].
     Pong(Pong),
     /// To [`crate::Request::Status`].
@@ -30,6 +34,14 @@ pub enum Response {
     Jobs(RunningJobs),
     /// To [`crate::Request::Cancel`]: the job was told; its own client gets the end.
     Cancelling(JobId),
+    /// To [`crate::Request::ListJobs`].
+    JobList(JobList),
+    /// To [`crate::Request::Job`] and [`crate::Request::Follow`].
+    Job(JobRecord),
+    /// To [`crate::Request::Start`].
+    Started(StartedJob),
+    /// To [`crate::Request::ClearJobs`].
+    Cleared(Cleared),
     /// To [`crate::Request::Reload`].
     Reloaded(Reloaded),
     /// To [`crate::Request::Shutdown`].
@@ -329,6 +341,13 @@ pub struct Reloaded {
     pub applied: Vec<String>,
     /// What changed and waits for a restart, one line each.
     pub restart_required: Vec<String>,
+}
+
+/// Something was emptied or set back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleared {
+    /// How many entries there were.
+    pub entries: u64,
 }
 
 /// The daemon stops.

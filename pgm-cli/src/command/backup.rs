@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pgm_mgmt::{BackupOptions, BackupStatus, Request, Response};
 
-use super::{Cx, daemon};
+use super::{Cx, daemon, job};
 use crate::arguments::{BackupArguments, Format};
 use crate::error::CliError;
 use crate::output::{bytes, print_json};
@@ -14,13 +14,14 @@ pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliEr
         spread_checkpoint: arguments.spread_checkpoint,
         max_rate_kib: arguments.max_rate,
     };
-    match daemon::call(
-        cx,
-        &Request::Backup {
-            server: arguments.server,
-            options,
-        },
-    )? {
+    let request = Request::Backup {
+        server: arguments.server,
+        options,
+    };
+    if arguments.detach {
+        return job::detach(cx, request);
+    }
+    match daemon::call(cx, &request)? {
         Response::BackedUp(backup) => {
             match cx.format {
                 Format::Json => print_json(&backup),

@@ -18,6 +18,7 @@ const SHUTDOWN_MAX: Duration = Duration::from_mins(5);
 pub(super) fn call(cx: &Cx, request: &Request) -> Result<Response, CliError> {
     let socket = cx.config()?.socket();
     let mut client = Client::connect(&socket, Deadlines::default())?;
+    client.hello(concat!("pgm-cli ", env!("CARGO_PKG_VERSION")))?;
     let mut bar = None;
     let answer = client.call_with_events(request, |event| match event {
         Event::Progress(progress) => bar.get_or_insert_with(|| Bar::new(cx.format)).update(

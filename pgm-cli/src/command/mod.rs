@@ -6,6 +6,7 @@ mod completions;
 mod daemon;
 mod info;
 mod init;
+mod job;
 mod list_backup;
 mod man;
 mod offline;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use pgmd::config::Config;
 
-use crate::arguments::{Arguments, Command, Format, WalCommand};
+use crate::arguments::{Arguments, ClearCommand, Command, Format, WalCommand};
 use crate::error::CliError;
 use crate::locate;
 
@@ -58,6 +59,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Info(arguments) => info::run(&cx, arguments),
         Command::Restore(arguments) => restore::run(&cx, arguments),
         Command::Progress(arguments) => progress::run(&cx, &arguments),
+        Command::Job(command) => job::run(&cx, command),
+        Command::Clear(ClearCommand::Jobs) => job::clear(&cx),
         Command::Wal(WalCommand::Get(arguments)) => wal_get::run(&cx, &arguments),
         Command::Wal(WalCommand::Receive(arguments)) => wal_receive::run(&cx, &arguments),
         Command::Shutdown => shutdown::run(&cx),

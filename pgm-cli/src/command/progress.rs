@@ -1,15 +1,48 @@
-//! `pgm-cli progress`: the running jobs.
+//! `pgm-cli progress`: the jobs that run, once, or again and again until none is left.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use pgm_mgmt::{JobProgress, Request, Response};
+use pgm_mgmt::{JobProgress, Request, Response, RunningJobs};
 
 use super::{Cx, daemon};
 use crate::arguments::{Format, ProgressArguments};
 use crate::error::CliError;
-use crate::output::{Table, bytes, print_json, seconds};
+use crate::output::{Table, bytes, print_json, print_json_line, seconds};
+
+/// How often `--follow` looks.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn run(cx: &Cx, arguments: &ProgressArguments) -> Result<ExitCode, CliError> {
+    if arguments.follow {
+        return follow(cx, arguments);
+    }
+    let running = ask(cx, arguments)?;
+    match cx.format {
+        Format::Json => print_json(&running),
+        Format::Text if running.jobs.is_empty() => println!("no job is running"),
+        Format::Text => print!("{}", table(&running.jobs)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a table, or a line of JSON, every second until no job is left.
+fn follow(cx: &Cx, arguments: &ProgressArguments) -> Result<ExitCode, CliError> {
+    loop {
+        let running = ask(cx, arguments)?;
+        match cx.format {
+            Format::Json => print_json_line(&running),
+            Format::Text if running.jobs.is_empty() => println!("no job is running"),
+            Format::Text => println!("{}", table(&running.jobs)),
+        }
+        if running.jobs.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::thread::sleep(FOLLOW_EVERY);
+    }
+}
+
+fn ask(cx: &Cx, arguments: &ProgressArguments) -> Result<RunningJobs, CliError> {
     let mut running = match daemon::call(cx, &Request::Progress)? {
         Response::Jobs(running) => running,
         other => return Err(daemon::unexpected(&other)),
@@ -17,12 +50,7 @@ pub(super) fn run(cx: &Cx, arguments: &ProgressArguments) -> Result<ExitCode, Cl
     if let Some(server) = &arguments.server {
         running.jobs.retain(|job| job.server == *server);
     }
-    match cx.format {
-        Format::Json => print_json(&running),
-        Format::Text if running.jobs.is_empty() => println!("no job is running"),
-        Format::Text => print!("{}", table(&running.jobs)),
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(running)
 }
 
 /// The jobs as a table; `status` shows it too.

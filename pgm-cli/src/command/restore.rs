@@ -15,7 +15,7 @@ use pgm_mgmt::{
 use pgm_storage::Cancel;
 use pgmd::restore::PreparedRestore;
 
-use super::{Cx, daemon};
+use super::{Cx, daemon, job};
 use crate::arguments::{Format, RestoreArguments, StopArguments, TargetAction};
 use crate::error::{CliError, Failure};
 use crate::output::progress::Bar;
@@ -23,7 +23,11 @@ use crate::output::{bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, arguments: RestoreArguments) -> Result<ExitCode, CliError> {
     let direct = arguments.offline || !daemon::is_running(cx)?;
+    let detach = arguments.detach;
     let options = options(arguments)?;
+    if detach {
+        return job::detach(cx, Request::Restore(options));
+    }
     let answer = if direct {
         without_daemon(cx, &options)?
     } else {

@@ -30,6 +30,14 @@ pub(crate) fn print_json(document: &impl Serialize) {
     }
 }
 
+/// Prints one JSON document on a line of its own, for those who read one after the other.
+pub(crate) fn print_json_line(document: &impl Serialize) {
+    match serde_json::to_string(document) {
+        Ok(text) => println!("{text}"),
+        Err(error) => eprintln!("pgm-cli: error: the result cannot be written as JSON: {error}"),
+    }
+}
+
 /// A number of bytes for people: `1.50 GiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

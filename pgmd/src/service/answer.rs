@@ -7,12 +7,11 @@ use pgm_mgmt::{
     RestoreOptions, RunningJobs, ServerBackups, Stopping,
 };
 use pgm_proto::ServerName;
-use tracing::info;
 
 use super::caller::Caller;
-use super::status;
+use super::{jobs, status};
 use crate::repository;
-use crate::supervisor::{Daemon, JobTicket};
+use crate::supervisor::{Daemon, JobRequest, JobTicket};
 use crate::worker::{Connection, Task};
 
 /// How a request is answered.
@@ -42,6 +41,7 @@ async fn carry_out(
 ) -> Result<Answer, Error> {
     caller.may(&request)?;
     let response = match request {
+        Request::Hello(hello) => jobs::hello(caller, &hello)?,
         Request::Ping => Response::Pong(pong(daemon)),
         Request::Status { server } => {
             if let Some(server) = &server {
@@ -49,18 +49,19 @@ async fn carry_out(
             }
             Response::Status(status::status(daemon, server).await?)
         }
-        Request::Backup { server, options } => return backup(daemon, &server, options),
+        Request::Backup { server, options } => return backup(daemon, caller, &server, options),
         Request::ListBackups { server } => list(daemon, server).await?,
         Request::Info { server, backup } => details(daemon, server, backup).await?,
-        Request::Restore(options) => return restore(daemon, options),
+        Request::Restore(options) => return restore(daemon, caller, options),
         Request::Progress => Response::Jobs(RunningJobs {
             jobs: daemon.jobs().progress(),
         }),
-        Request::Cancel { job } => {
-            daemon.jobs().cancel(job)?;
-            info!("job {job} is cancelled by {caller}");
-            Response::Cancelling(job)
-        }
+        Request::Cancel { job } => jobs::cancel(daemon, caller, job)?,
+        Request::ListJobs { server, scope } => jobs::list(daemon, server.as_ref(), scope),
+        Request::Job { job } => Response::Job(daemon.jobs().record(job)?),
+        Request::Follow { job } => return daemon.jobs().attach(job).map(Answer::Job),
+        Request::Start(request) => return Box::pin(jobs::start(daemon, caller, *request)).await,
+        Request::ClearJobs => jobs::clear(daemon, caller),
         Request::Reload => Response::Reloaded(daemon.reload().map_err(|error| Error {
             code: ErrorCode::Configuration,
             text: error.to_string(),
@@ -84,6 +85,7 @@ fn pong(daemon: &Daemon) -> Pong {
 
 fn backup(
     daemon: &Arc<Daemon>,
+    caller: &Caller,
     server: &ServerName,
     mut options: BackupOptions,
 ) -> Result<Answer, Error> {
@@ -100,17 +102,29 @@ fn backup(
         options,
         receiver_slot,
     };
-    daemon
-        .start_job(JobKind::Backup, server, task)
-        .map(Answer::Job)
+    let asked = JobRequest {
+        caller,
+        kind: JobKind::Backup,
+        server,
+        task,
+    };
+    daemon.start_job(asked).map(Answer::Job)
 }
 
-fn restore(daemon: &Arc<Daemon>, options: RestoreOptions) -> Result<Answer, Error> {
+fn restore(
+    daemon: &Arc<Daemon>,
+    caller: &Caller,
+    options: RestoreOptions,
+) -> Result<Answer, Error> {
     let server = options.server.clone();
     // A server that is gone from the configuration may still have backups; the job says if it has none.
-    daemon
-        .start_job(JobKind::Restore, &server, Task::Restore { options })
-        .map(Answer::Job)
+    let asked = JobRequest {
+        caller,
+        kind: JobKind::Restore,
+        server: &server,
+        task: Task::Restore { options },
+    };
+    daemon.start_job(asked).map(Answer::Job)
 }
 
 async fn list(daemon: &Daemon, server: Option<ServerName>) -> Result<Response, Error> {

@@ -30,6 +30,8 @@ const READ_STEP_BYTES: usize = 64 << 10;
 enum End {
     /// The client is gone, or too slow.
     Gone,
+    /// The daemon stops.
+    ShuttingDown,
     /// What it sent cannot be followed any further.
     Garbage(String),
 }
@@ -41,11 +43,22 @@ pub(super) async fn converse(
     caller: &Caller,
     daemon: &Arc<Daemon>,
 ) {
+    let mut guest = daemon.guests().enter();
     let mut patience = PATIENCE;
     loop {
-        let request = match read_request(&mut reader, patience).await {
+        let request = tokio::select! {
+            biased;
+            request = read_request(&mut reader, patience) => request,
+            () = guest.dismissed() => Err(End::ShuttingDown),
+        };
+        let request = match request {
             Ok(request) => request,
             Err(End::Gone) => return,
+            Err(End::ShuttingDown) => {
+                let error = Error::new(ErrorCode::ShuttingDown, "pgmd is shutting down");
+                let _ = send(&mut writer, MessageId::Error, &error).await;
+                return;
+            }
             Err(End::Garbage(text)) => {
                 debug!("a management client was dropped: {text}");
                 let _ = send(

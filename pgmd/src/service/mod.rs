@@ -5,6 +5,7 @@ pub mod management;
 mod answer;
 mod caller;
 mod conversation;
+mod jobs;
 mod status;
 
 pub use caller::{Caller, Origin};

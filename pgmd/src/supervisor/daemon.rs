@@ -1,6 +1,7 @@
 //! What the supervisor's tasks share.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,18 @@ use pgm_proto::ServerName;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::jobs::Jobs;
-use super::receivers::{self, Receiver, ReceiverView};
+use super::guests::Guests;
+use super::jobs::{JobLimits, Jobs};
+use super::receivers::{self, Receiver, ReceiverView, Wish};
 use super::slots::Slots;
 use super::tally::{Outcome, Tally};
 use super::{StartError, reload};
 use crate::config::{Config, ConfigError, ServerConfig};
 use crate::log::LevelHandle;
 use crate::shared_state::SharedState;
+
+/// How long clients may take to hear that the daemon stops, after everything else has ended.
+const GOODBYE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The daemon, as its tasks see it. Locks are held for a few instructions, never across a wait.
 #[derive(Debug)]
@@ -27,6 +32,7 @@ pub struct Daemon {
     pub(super) slots: Slots,
     pub(super) jobs: Jobs,
     tally: Tally,
+    guests: Guests,
     log: LevelHandle,
     started: Timestamp,
     clock: Instant,
@@ -43,7 +49,12 @@ impl Daemon {
             .map_err(|error| StartError::system("make the shared memory", error))?;
         let (stop, stop_asked) = mpsc::channel(1);
         let daemon = Self {
-            jobs: Jobs::new(config.jobs_max),
+            jobs: Jobs::new(&JobLimits {
+                running: config.jobs_max,
+                history: config.jobs_history,
+                folder: config.file.parent().unwrap_or(Path::new("/")).to_owned(),
+            }),
+            guests: Guests::new(),
             config: Mutex::new(Arc::new(config)),
             receivers: Mutex::default(),
             slots: Slots::new(state),
@@ -81,6 +92,11 @@ impl Daemon {
     /// What was counted.
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// The clients.
+    pub fn guests(&self) -> &Guests {
+        &self.guests
     }
 
     /// How the receive workers are, by server.
@@ -134,7 +150,8 @@ impl Daemon {
         let plan = reload::plan(&old, read?);
         *lock(&self.config) = Arc::new(plan.config.clone());
         self.log.set(plan.config.log_level);
-        self.jobs.set_limit(plan.config.jobs_max);
+        self.jobs
+            .set_limits(plan.config.jobs_max, plan.config.jobs_history);
         if old.log_level != plan.config.log_level {
             for receiver in lock(&self.receivers).values() {
                 receiver.set_log_level(plan.config.log_level);
@@ -176,17 +193,35 @@ impl Daemon {
         Ok(plan.report)
     }
 
-    /// Ends jobs and workers in order, all at the same time.
+    /// Ends jobs and workers in order, all at the same time, and those that have not ended in time at once: what they had
+    /// made durable stays so.
     pub(super) async fn stop_all(&self) {
+        let patience = self.config().shutdown_timeout;
+        self.guests.close();
         self.jobs.close();
         let receivers = std::mem::take(&mut *lock(&self.receivers));
-        for receiver in receivers.values() {
-            receiver.ask_to_stop();
+        let wishes: Vec<_> = receivers.values().map(Receiver::wishes).collect();
+        for wish in &wishes {
+            let _ = wish.send(Wish::Stop);
         }
-        for (_, receiver) in receivers {
-            receiver.gone().await;
+        let gone = async {
+            for (_, receiver) in receivers {
+                receiver.gone().await;
+            }
+            self.jobs.gone().await;
+        };
+        tokio::pin!(gone);
+        // The rest of the time is for those that are killed.
+        let orderly = patience.mul_f32(0.8);
+        if tokio::time::timeout(orderly, &mut gone).await.is_err() {
+            warn!("some workers have not ended within {orderly:?}: they are killed");
+            self.jobs.kill();
+            for wish in &wishes {
+                let _ = wish.send(Wish::Kill);
+            }
+            let _ = tokio::time::timeout(patience.saturating_sub(orderly), gone).await;
         }
-        self.jobs.gone().await;
+        self.guests.gone(GOODBYE_PATIENCE).await;
     }
 }
 

@@ -8,6 +8,7 @@ pub mod state;
 
 mod child;
 mod daemon;
+mod guests;
 mod jobs;
 mod lock;
 mod receivers;
@@ -28,7 +29,9 @@ use crate::log::LevelHandle;
 use crate::service::management::{self, Listener};
 
 pub use daemon::Daemon;
-pub use jobs::JobTicket;
+pub use guests::{Guest, Guests};
+pub(crate) use jobs::JobRequest;
+pub use jobs::{JobTicket, Jobs};
 pub use receivers::{Problem, ReceiverView};
 pub use tally::{Counts, JobCounts, Outcome, Reading, Tally};
 
@@ -145,7 +148,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     }
     daemon.stop_all().await;
     serving.abort();
-    // The listener removes its socket when it goes; the answer to a shutdown request was sent before.
+    // The listener removes its socket when it goes.
     let _ = serving.await;
     lock.release();
     info!("pgmd has stopped");

@@ -32,8 +32,9 @@ pub(super) struct Receiver {
 
 /// What the daemon wants of a task.
 #[derive(Debug, Clone, Copy)]
-enum Wish {
+pub(super) enum Wish {
     Stop,
+    Kill,
     LogLevel(LogLevel),
 }
 
@@ -119,6 +120,11 @@ impl Receiver {
         let _ = self.wishes.send(Wish::Stop);
     }
 
+    /// Where wishes go.
+    pub(super) fn wishes(&self) -> mpsc::UnboundedSender<Wish> {
+        self.wishes.clone()
+    }
+
     /// Waits until worker and task are gone.
     pub(super) async fn gone(self) {
         if let Err(error) = self.task.await {
@@ -198,6 +204,12 @@ impl Supervision {
                         self.description.log_level = level;
                         if let Some(child) = &mut child {
                             child.order(&Order::LogLevel(level)).await;
+                        }
+                        continue;
+                    }
+                    Some(Wish::Kill) => {
+                        if let Some(child) = &mut child {
+                            child.kill();
                         }
                         continue;
                     }

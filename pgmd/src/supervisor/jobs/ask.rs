@@ -1,0 +1,79 @@
+//! How a job is asked for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pgm_mgmt::{Error, ErrorCode, JobKind};
+use pgm_proto::ServerName;
+use tracing::{info, warn};
+
+use super::super::daemon::Daemon;
+use super::{Admitted, JobTicket, run};
+use crate::service::Caller;
+use crate::worker::{Description, Task};
+
+/// A job that somebody asks for.
+#[derive(Debug)]
+pub(crate) struct JobRequest<'a> {
+    /// Who asks.
+    pub(crate) caller: &'a Caller,
+    /// What it does.
+    pub(crate) kind: JobKind,
+    /// For which server.
+    pub(crate) server: &'a ServerName,
+    /// What its worker is told.
+    pub(crate) task: Task,
+}
+
+impl Daemon {
+    /// Starts a job, or lets it wait for its turn.
+    pub(crate) fn start_job(self: &Arc<Self>, asked: JobRequest<'_>) -> Result<JobTicket, Error> {
+        let busy = || Error::new(ErrorCode::TooBusy, "there is room for 256 workers at once");
+        let lease = self.slots.take().ok_or_else(busy)?;
+        let Admitted {
+            ticket,
+            lease,
+            wished,
+        } = self.jobs.admit(&asked, lease)?;
+        let JobRequest {
+            caller,
+            kind,
+            server,
+            task,
+        } = asked;
+        let config = self.config();
+        let description = Description {
+            server: server.clone(),
+            log_level: config.log_level,
+            slot: lease.number(),
+            repository: config.repository.path.clone(),
+            compression: config.repository.compression,
+            spool: config.spool_of(server),
+            task,
+        };
+        let id = ticket.id;
+        info!("job {id}: {kind} of {server}, asked for by {caller}");
+        let daemon = Arc::clone(self);
+        tokio::spawn(async move {
+            let began = Instant::now();
+            let outcome = run::work(&daemon, id, &description, wished).await;
+            let server = &description.server;
+            daemon.tally().job(kind, server, began.elapsed(), &outcome);
+            match &outcome {
+                Ok(_) => info!("job {id}: {kind} of {server} is done"),
+                Err(error) if error.code == ErrorCode::Cancelled => {
+                    info!("job {id}: {kind} of {server} was cancelled");
+                }
+                Err(error) => warn!("job {id}: {kind} of {server} failed: {error}"),
+            }
+            daemon.jobs.finish(id, outcome);
+            drop(lease);
+        });
+        Ok(ticket)
+    }
+
+    /// The place of the receive worker of `server` in the shared state.
+    pub fn receiver_slot_of(&self, server: &ServerName) -> Option<usize> {
+        self.receiver_slot(server)
+    }
+}

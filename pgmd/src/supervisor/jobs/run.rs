@@ -1,0 +1,89 @@
+//! The worker process of one job, from its turn to its end.
+
+use pgm_mgmt::{Error, ErrorCode, JobId, MessageLevel, Response};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::super::child::{Child, Heard};
+use super::super::daemon::Daemon;
+use super::super::state::STOP_PATIENCE;
+use super::{SAMPLE_EVERY, Wish};
+use crate::worker::{Description, WorkerEvent};
+
+/// Runs one job.
+pub(super) async fn work(
+    daemon: &Daemon,
+    id: JobId,
+    description: &Description,
+    mut wished: watch::Receiver<Wish>,
+) -> Result<Response, Error> {
+    daemon.jobs.turn(id, &mut wished).await?;
+    let mut child = Child::start(description, daemon.slots.state().fd_number())
+        .await
+        .map_err(|error| {
+            let text = format!("the job's worker cannot be started: {error}");
+            Error::new(ErrorCode::WorkerDied, text)
+        })?;
+    info!("job {id}: worker process {}", child.pid());
+    let mut sampling = tokio::time::interval(SAMPLE_EVERY);
+    let mut outcome = None;
+    let mut patience = None;
+    loop {
+        tokio::select! {
+            heard = child.hear() => match heard {
+                Heard::End => break,
+                Heard::Event(WorkerEvent::Phase(phase)) => daemon.jobs.set_phase(id, phase),
+                Heard::Event(WorkerEvent::Warning(text)) => {
+                    daemon.jobs.tell(id, MessageLevel::Warning, &text);
+                }
+                Heard::Event(WorkerEvent::Done(response)) => outcome = Some(Ok(*response)),
+                Heard::Event(WorkerEvent::Failed(error)) => outcome = Some(Err(error)),
+                Heard::Event(_) => {}
+            },
+            _ = sampling.tick() => daemon.jobs.sample(id),
+            Ok(()) = wished.changed() => {
+                let wish = *wished.borrow_and_update();
+                patience = Some(obey(daemon, id, &mut child, wish));
+            }
+            () = until(patience) => {
+                warn!("job {id} does not end: it is killed");
+                patience = Some(obey(daemon, id, &mut child, Wish::Kill));
+            }
+        }
+    }
+    let wish = *wished.borrow();
+    let how = child.gone().await;
+    outcome.unwrap_or_else(|| Err(died(id, wish, &how)))
+}
+
+/// Makes the worker end; until when it may take.
+fn obey(daemon: &Daemon, id: JobId, child: &mut Child, wish: Wish) -> Instant {
+    match wish {
+        Wish::GoOn => {}
+        Wish::Cancel => {
+            daemon.jobs.set_phase(id, "cancelling".to_owned());
+            child.terminate();
+        }
+        Wish::Kill => child.kill(),
+    }
+    Instant::now() + STOP_PATIENCE
+}
+
+/// What a worker's death without a report means.
+fn died(id: JobId, wish: Wish, how: &str) -> Error {
+    if wish == Wish::GoOn {
+        let text = format!("the worker of job {id} {how}");
+        let hint = "nothing of it is listed; run it again, and look at pgmd's log";
+        return Error::new(ErrorCode::WorkerDied, text).with_hint(hint);
+    }
+    let text = "the job was cancelled; what it left is swept by the next one";
+    Error::new(ErrorCode::Cancelled, text)
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
