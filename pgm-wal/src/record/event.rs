@@ -11,9 +11,9 @@
 use jiff::Timestamp;
 use pgm_proto::Lsn;
 
+use super::entry::Record;
 use super::header::{RESOURCE_MANAGER_TRANSACTION, RESOURCE_MANAGER_XLOG};
 use super::page::WalVersion;
-use super::stream::Record;
 
 /// 2000-01-01 in microseconds since 1970.
 const POSTGRESQL_EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;

@@ -2,34 +2,46 @@
 //!
 //! A [`RecordReader`] goes through the WAL from a position, along a timeline's [`History`](crate::History), over
 //! whatever a [`SegmentSource`] finds: a folder of segments, the archive. Every record's CRC-32C and its link to the
-//! record before are checked. On top of it, [`scan`](last_valid) finds what planning a restore asks for (the last valid
+//! record before are checked; [`read_stretches`] does it with several readers at once. On top of it, [`scan`](last_valid) finds what planning a restore asks for (the last valid
 //! record, commits, restore points), and [`Target`] says where a recovery stops, as PostgreSQL itself decides it.
 //!
 //! Invariants: memory does not grow with the length of a record or of the WAL; no bytes, however damaged, make the
 //! reader panic or allocate more than it has read; the end of the WAL and damage inside it are told apart.
 //!
-//! Not here: what records of most resource managers mean. Only the ends of transactions and restore points are read.
+//! Not here: replaying. What a record says is put into words by [`describe`].
 
 mod block;
+mod checksum;
+pub mod describe;
+mod end;
+mod entry;
 mod event;
 mod header;
+mod image;
 mod page;
 mod pages;
+mod parallel;
+mod pglz;
 mod scan;
 mod source;
 mod stream;
 mod target;
 
+pub use block::{Block, Fork, RelationFile};
+pub use end::{End, EndReason, Invalid};
+pub use entry::Record;
 pub use event::{Event, RestorePoint, TransactionEnd, TransactionKind};
 pub use header::{RESOURCE_MANAGER_TRANSACTION, RESOURCE_MANAGER_XLOG};
+pub use image::{BLOCK_BYTES, Image, ImageCompression, ImageError};
 pub(crate) use page::LONG_BYTES as HEADER_BYTES_MAX;
 pub use page::{BadPage, PAGE_BYTES, PageHeader, WalVersion};
+pub use parallel::{Joined, Stretches, read_stretches};
 pub use scan::{
     Scan, Tail, find_restore_point, find_xid, first_commit_after, last_valid, stop_point,
 };
 pub(crate) use source::read_full;
 pub use source::{DirectorySource, SegmentSource, SourceError};
-pub use stream::{End, EndReason, Invalid, Record, RecordReader};
+pub use stream::RecordReader;
 pub use target::{Inclusion, Side, StopPoint, Target};
 
 /// Why WAL could not be read to its end.

@@ -61,6 +61,17 @@ impl WalVersion {
         }
     }
 
+    /// Its `CATALOG_VERSION_NO`, which is part of the paths in tablespaces.
+    pub const fn catalog(self) -> u32 {
+        match self {
+            Self::V14 => 202_107_181,
+            Self::V15 => 202_209_061,
+            Self::V16 => 202_307_071,
+            Self::V17 => 202_406_281,
+            Self::V18 => 202_506_291,
+        }
+    }
+
     /// The major version of PostgreSQL.
     pub const fn major(self) -> u32 {
         match self {

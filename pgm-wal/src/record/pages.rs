@@ -45,6 +45,15 @@ pub(super) struct Pages<S> {
     start: Lsn,
     filled: usize,
     chosen: Option<Chosen>,
+    /// The page that was loaded last.
+    current: Option<Current>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    address: Lsn,
+    header: PageHeader,
+    limit: Lsn,
 }
 
 impl<S: SegmentSource> Pages<S> {
@@ -59,6 +68,7 @@ impl<S: SegmentSource> Pages<S> {
             start: Lsn::INVALID,
             filled: 0,
             chosen: None,
+            current: None,
         }
     }
 
@@ -85,7 +95,20 @@ impl<S: SegmentSource> Pages<S> {
     }
 
     /// Makes the page at `address` the one that [`Self::bytes`] gives.
+    #[inline]
     pub(super) fn load(&mut self, address: Lsn) -> Result<Loaded, SourceError> {
+        match self.current {
+            Some(Current {
+                address: at,
+                header,
+                limit,
+            }) if at == address => Ok(Loaded::Page { header, limit }),
+            _ => self.load_next(address),
+        }
+    }
+
+    fn load_next(&mut self, address: Lsn) -> Result<Loaded, SourceError> {
+        self.current = None;
         let number = self.size.number_at(address);
         if self
             .chosen
@@ -123,13 +146,17 @@ impl<S: SegmentSource> Pages<S> {
         if *self.version.get_or_insert(header.version) != header.version {
             return Ok(Loaded::Bad(BadPage::Magic(header.version.magic())));
         }
-        Ok(Loaded::Page {
+        let limit = chosen.limit;
+        self.current = Some(Current {
+            address,
             header,
-            limit: chosen.limit,
-        })
+            limit,
+        });
+        Ok(Loaded::Page { header, limit })
     }
 
     /// The page at `address`, which was loaded last.
+    #[inline]
     pub(super) fn bytes(&self, address: Lsn) -> &[u8] {
         let at = address.bytes_since(self.start) as usize;
         &self.buffer[at..at + PAGE_BYTES]

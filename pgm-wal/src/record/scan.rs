@@ -7,9 +7,11 @@ use pgm_proto::Lsn;
 use pgm_storage::Cancel;
 
 use super::RecordError;
+use super::end::{EndReason, Invalid};
+use super::entry::Record;
 use super::event::{Event, RestorePoint, TransactionEnd, TransactionKind};
 use super::source::SegmentSource;
-use super::stream::{EndReason, Invalid, Record, RecordReader};
+use super::stream::RecordReader;
 use super::target::{StopPoint, Target};
 use crate::History;
 

@@ -1,9 +1,10 @@
 //! Records, one after another, over pages and segments.
 //!
 //! A record begins at a multiple of eight bytes and continues on the next page behind that page's header, which repeats
-//! how much of it is left. A segment's tail is unused after a segment switch. Of each record the head (at most 1 KiB)
-//! and the beginning of the main data are kept; everything else only passes through the CRC, so a record of a gigabyte
-//! costs no more memory than a small one. Follows `XLogDecodeNextRecord` and `XLogFindNextRecord` in
+//! how much of it is left. A segment's tail is unused after a segment switch. A record that lies on one page is given as
+//! it lies in the page; one that goes over pages is put together in one buffer that is used again for the next, and of
+//! which the beginning is enough: whatever is longer than 20 MiB only passes through the checksum, so a record of a
+//! gigabyte costs no more memory. Follows `XLogDecodeNextRecord` and `XLogFindNextRecord` in
 //! `access/transam/xlogreader.c`.
 
 use std::ops::Range;
@@ -11,9 +12,12 @@ use std::ops::Range;
 use pgm_proto::Lsn;
 
 use super::RecordError;
-use super::block::{self, HEAD_BYTES_MAX, Shape};
+use super::block::{self, BLOCKS_MAX, BlockPart, HEAD_BYTES_MAX, Shape};
+use super::checksum::{self, RecordChecksum};
+use super::end::{End, EndReason, Invalid};
+use super::entry::Record;
 use super::header::{HEADER_BYTES, RECORD_BYTES_MAX, RecordHeader};
-use super::page::{BadPage, PAGE_BYTES, PageHeader, WalVersion};
+use super::page::{BadPage, PAGE_BYTES, PageHeader};
 use super::pages::{Loaded, Pages};
 use super::source::SegmentSource;
 use crate::{History, SegmentSize};
@@ -22,92 +26,10 @@ const PAGE: u64 = PAGE_BYTES as u64;
 
 /// How much of a record's main data is kept. The end of a transaction with four million subtransactions fits.
 pub(super) const MAIN_DATA_BYTES_MAX: usize = 16 << 20;
+/// How much of a record is kept: the most that images and data of 33 blocks can be, and the main data.
+const KEPT_BYTES_MAX: usize = MAIN_DATA_BYTES_MAX + (4 << 20);
 /// What is kept allocated from one record to the next.
-const MAIN_DATA_BYTES_IDLE: usize = 1 << 20;
-
-/// A valid record.
-#[derive(Debug, Clone, Copy)]
-pub struct Record<'a> {
-    /// Where it begins.
-    pub lsn: Lsn,
-    /// Where the next one begins, page headers not counted (`EndRecPtr`).
-    pub end_lsn: Lsn,
-    /// Where the record before it begins.
-    pub previous: Lsn,
-    /// Its transaction, 0 for none.
-    pub xid: u32,
-    /// The number of its resource manager.
-    pub resource_manager: u8,
-    /// What it is, in the words of its resource manager (upper four bits).
-    pub info: u8,
-    /// Its length, header included.
-    pub total_len: u32,
-    /// How much of that are full-page images.
-    pub images_len: u32,
-    /// The format of the WAL.
-    pub version: WalVersion,
-    /// Its main data, at most the first 16 MiB.
-    pub main_data: &'a [u8],
-}
-
-/// Where and why the records end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
-    /// The end of the last valid record; the position that was asked for if there is none.
-    pub lsn: Lsn,
-    /// What is there instead of another record.
-    pub reason: EndReason,
-}
-
-/// What was found at the end of the WAL.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EndReason {
-    /// The segment does not exist.
-    #[error("segment {0} does not exist")]
-    NoSegment(String),
-    /// Nothing was written there yet, or only a part of a record.
-    #[error("{0}")]
-    Invalid(Invalid),
-}
-
-/// Why there is no valid record at a position.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
-    /// Zeros: nothing was written.
-    #[error("nothing was written there")]
-    Empty,
-    /// The page's header is wrong.
-    #[error(transparent)]
-    Page(#[from] BadPage),
-    /// The record's length is impossible.
-    #[error("the record has the length {0}")]
-    Length(u32),
-    /// The record names another predecessor.
-    #[error("the record follows {found}, not {expected}")]
-    Previous {
-        /// Where the record before this one begins.
-        expected: Lsn,
-        /// What the record says.
-        found: Lsn,
-    },
-    /// No resource manager has this number.
-    #[error("the record belongs to resource manager {0}")]
-    ResourceManager(u8),
-    /// A page does not go on with the record that began before it.
-    #[error("the page goes on with {found} bytes of a record that has {expected} left")]
-    Continuation {
-        /// What is left of the record.
-        expected: u32,
-        /// What the page says.
-        found: u32,
-    },
-    /// The checksum does not match.
-    #[error("the record's checksum does not match")]
-    Checksum,
-    /// The block headers contradict the record's length.
-    #[error("the record's parts contradict its length")]
-    Parts,
-}
+const KEPT_BYTES_IDLE: usize = 1 << 20;
 
 /// Reads records in sequence.
 #[derive(Debug)]
@@ -121,11 +43,26 @@ pub struct RecordReader<S> {
     last: Option<Lsn>,
     header: RecordHeader,
     shape: Shape,
-    head: Vec<u8>,
-    main: Vec<u8>,
+    blocks: Vec<BlockPart>,
+    place: Place,
+    /// A record that goes over pages, put together.
+    whole: Vec<u8>,
     /// The current record was already read by [`Self::seek`] and not yet given.
     pending: bool,
     end: Option<End>,
+}
+
+/// Where the bytes of the current record are.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// On the page that begins here.
+    Page {
+        page: Lsn,
+        offset: usize,
+        len: usize,
+    },
+    /// Put together.
+    Whole,
 }
 
 /// How one attempt to read a record came out.
@@ -154,8 +91,9 @@ impl<S: SegmentSource> RecordReader<S> {
             last: None,
             header: RecordHeader::default(),
             shape: Shape::default(),
-            head: Vec::with_capacity(HEAD_BYTES_MAX),
-            main: Vec::new(),
+            blocks: Vec::with_capacity(BLOCKS_MAX),
+            place: Place::Whole,
+            whole: Vec::new(),
             pending: false,
             end: None,
         }
@@ -215,6 +153,12 @@ impl<S: SegmentSource> RecordReader<S> {
     }
 
     fn current(&self) -> Option<Record<'_>> {
+        let bytes = match self.place {
+            Place::Page { page, offset, len } => &self.pages.bytes(page)[offset..offset + len],
+            Place::Whole => &self.whole[..],
+        };
+        let main_start = (self.header.total_len - self.shape.main_len) as usize;
+        let main_data = bytes.get(main_start..).unwrap_or_default();
         Some(Record {
             lsn: self.last?,
             end_lsn: self.position,
@@ -224,8 +168,12 @@ impl<S: SegmentSource> RecordReader<S> {
             info: self.header.info,
             total_len: self.header.total_len,
             images_len: self.shape.images_len,
+            origin: self.shape.origin,
+            top_level_xid: self.shape.top_level_xid,
             version: self.pages.version()?,
-            main_data: &self.main,
+            main_data: &main_data[..main_data.len().min(MAIN_DATA_BYTES_MAX)],
+            parts: &self.blocks,
+            bytes,
         })
     }
 
@@ -309,7 +257,7 @@ impl<S: SegmentSource> RecordReader<S> {
 
     /// Reads the record at `position` and checks it.
     fn read_record(&mut self) -> Result<Attempt, RecordError> {
-        let mut page = page_of(self.position);
+        let page = page_of(self.position);
         let (first, limit) = match self.load(page)? {
             Ok(loaded) => loaded,
             Err(stop) => return Ok(Attempt::NotThere(stop)),
@@ -325,7 +273,7 @@ impl<S: SegmentSource> RecordReader<S> {
         if lsn >= limit {
             return Ok(self.left_at(limit));
         }
-        let mut offset = lsn.bytes_since(page) as usize;
+        let offset = lsn.bytes_since(page) as usize;
         let total_len = total_len_at(&self.pages.bytes(page)[offset..]);
         match total_len {
             0 => return not_there(Invalid::Empty),
@@ -334,47 +282,158 @@ impl<S: SegmentSource> RecordReader<S> {
             }
             _ => {}
         }
-        let mut gathered = Gathered {
+        let len = total_len as usize;
+        if len > PAGE_BYTES - offset {
+            return self.read_over_pages(lsn, page, limit, total_len);
+        }
+        let end = offset + len;
+        if page + end as u64 > limit {
+            return Ok(self.left_at(limit));
+        }
+        if let Err(reason) = self.take_from_page(page, offset..end, lsn) {
+            return not_there(reason);
+        }
+        let next = page + align_len(end as u32);
+        Ok(Attempt::Read {
             lsn,
-            total_len,
-            len: 0,
-            crc: 0,
-            main_start: 0,
+            next: self.behind_switch(next),
+        })
+    }
+
+    /// Checks the record in `range` of `page` and makes it the current one.
+    #[inline]
+    fn take_from_page(&mut self, page: Lsn, range: Range<usize>, lsn: Lsn) -> Result<(), Invalid> {
+        let bytes = &self.pages.bytes(page)[range.clone()];
+        self.header = check_header(bytes, self.previous, lsn)?;
+        if checksum::of_record(bytes) != self.header.crc {
+            return Err(Invalid::Checksum);
+        }
+        let version = self.pages.version().ok_or(Invalid::Parts)?;
+        let body = &bytes[HEADER_BYTES..];
+        self.shape = block::shape(body, body.len() as u32, version, &mut self.blocks)
+            .ok_or(Invalid::Parts)?;
+        self.place = Place::Page {
+            page,
+            offset: range.start,
+            len: range.len(),
         };
-        self.head.clear();
-        self.main.clear();
-        self.main.shrink_to(MAIN_DATA_BYTES_IDLE);
+        Ok(())
+    }
+
+    /// Reads the record at `lsn` on `page`, which goes on behind that page.
+    fn read_over_pages(
+        &mut self,
+        lsn: Lsn,
+        mut page: Lsn,
+        mut limit: Lsn,
+        total_len: u32,
+    ) -> Result<Attempt, RecordError> {
+        let not_there = |reason| Ok(Attempt::NotThere(Stop::Invalid { at: lsn, reason }));
+        let mut checksum = RecordChecksum::default();
+        let mut offset = lsn.bytes_since(page) as usize;
+        let mut left = total_len;
+        self.whole.clear();
+        self.whole.shrink_to(KEPT_BYTES_IDLE);
+        self.place = Place::Whole;
         loop {
-            let count = (PAGE_BYTES - offset).min((total_len - gathered.len) as usize);
+            let count = (PAGE_BYTES - offset).min(left as usize);
             if page + (offset + count) as u64 > limit {
                 // The rest of the record belongs to another branch of the timelines.
                 return Ok(self.left_at(limit));
             }
-            if let Err(reason) = self.gather(&mut gathered, page, offset..offset + count) {
+            let begin = (total_len - left) as usize;
+            left -= count as u32;
+            if let Err(reason) =
+                self.take_part(page, offset..offset + count, begin, lsn, &mut checksum)
+            {
                 return not_there(reason);
             }
-            if gathered.len == total_len {
+            if left == 0 {
                 let next = page + align_len((offset + count) as u32);
-                return Ok(self.finish(&gathered, lsn, next));
+                return match self.finish(checksum, total_len) {
+                    Ok(()) => Ok(Attempt::Read {
+                        lsn,
+                        next: self.behind_switch(next),
+                    }),
+                    Err(reason) => not_there(reason),
+                };
             }
             page = page + PAGE;
             let header = match self.load(page)? {
-                Ok((header, _)) => header,
+                Ok((header, page_limit)) => {
+                    limit = page_limit;
+                    header
+                }
                 Err(stop) => return Ok(Attempt::NotThere(stop)),
             };
-            let expected = total_len - gathered.len;
             if header.overwrites_continuation() {
                 return Ok(Attempt::CutOff(page));
             }
-            if !header.is_continuation() || header.remaining != expected {
+            if !header.is_continuation() || header.remaining != left {
                 let found = if header.is_continuation() {
                     header.remaining
                 } else {
                     0
                 };
-                return not_there(Invalid::Continuation { expected, found });
+                return not_there(Invalid::Continuation {
+                    expected: left,
+                    found,
+                });
             }
             offset = header.len();
+        }
+    }
+
+    /// Takes the bytes in `range` of `page`, which are those from `begin` on of the record at `lsn`.
+    fn take_part(
+        &mut self,
+        page: Lsn,
+        range: Range<usize>,
+        begin: usize,
+        lsn: Lsn,
+        checksum: &mut RecordChecksum,
+    ) -> Result<(), Invalid> {
+        let bytes = &self.pages.bytes(page)[range];
+        let room = KEPT_BYTES_MAX.saturating_sub(begin);
+        self.whole
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let end = begin + bytes.len();
+        if begin < HEADER_BYTES {
+            if end >= HEADER_BYTES {
+                self.header = check_header(&self.whole, self.previous, lsn)?;
+                checksum.append(&self.whole[HEADER_BYTES..]);
+            }
+        } else {
+            checksum.append(bytes);
+        }
+        Ok(())
+    }
+
+    /// Checks the record that was put together.
+    fn finish(&mut self, checksum: RecordChecksum, total_len: u32) -> Result<(), Invalid> {
+        let header = self.whole.first_chunk().ok_or(Invalid::Parts)?;
+        if checksum.finish(header) != self.header.crc {
+            return Err(Invalid::Checksum);
+        }
+        let version = self.pages.version().ok_or(Invalid::Parts)?;
+        let head = &self.whole[HEADER_BYTES..self.whole.len().min(HEAD_BYTES_MAX)];
+        self.shape = block::shape(
+            head,
+            total_len - HEADER_BYTES as u32,
+            version,
+            &mut self.blocks,
+        )
+        .ok_or(Invalid::Parts)?;
+        Ok(())
+    }
+
+    /// Where the record after the current one begins, which would begin at `next` if this one did not switch segments.
+    fn behind_switch(&self, next: Lsn) -> Lsn {
+        let size = self.pages.size();
+        if self.header.switches_segment() && size.offset_of(next) != 0 {
+            size.number_at(next).end(size)
+        } else {
+            next
         }
     }
 
@@ -383,71 +442,6 @@ impl<S: SegmentSource> RecordReader<S> {
         let name = self.pages.wanted_at(limit).file_name(self.pages.size());
         Attempt::NotThere(Stop::Absent(name))
     }
-
-    /// Takes the bytes in `range` of `page`, which go on with the record.
-    fn gather(
-        &mut self,
-        gathered: &mut Gathered,
-        page: Lsn,
-        range: Range<usize>,
-    ) -> Result<(), Invalid> {
-        let (lsn, total_len, count) = (gathered.lsn, gathered.total_len, range.len());
-        let bytes = &self.pages.bytes(page)[range];
-        let begin = gathered.len as usize;
-        gathered.len += count as u32;
-        let head_len = HEAD_BYTES_MAX.min(total_len as usize);
-        let (into_head, behind) = bytes.split_at(count.min(head_len.saturating_sub(begin)));
-        if !into_head.is_empty() {
-            self.head.extend_from_slice(into_head);
-            if self.head.len() < head_len {
-                return Ok(());
-            }
-            let version = self.pages.version().ok_or(Invalid::Parts)?;
-            self.header = check_header(&self.head, self.previous, lsn)?;
-            let body = &self.head[HEADER_BYTES..];
-            self.shape = block::shape(body, total_len - HEADER_BYTES as u32, version)
-                .ok_or(Invalid::Parts)?;
-            gathered.crc = crc32c::crc32c(body);
-            gathered.main_start = (total_len - self.shape.main_len) as usize;
-            let from = gathered.main_start.min(self.head.len());
-            keep(&mut self.main, &self.head[from..]);
-        }
-        gathered.crc = crc32c::crc32c_append(gathered.crc, behind);
-        let position = begin + into_head.len();
-        let from = gathered
-            .main_start
-            .saturating_sub(position)
-            .min(behind.len());
-        keep(&mut self.main, &behind[from..]);
-        Ok(())
-    }
-
-    fn finish(&self, gathered: &Gathered, lsn: Lsn, next: Lsn) -> Attempt {
-        let crc = crc32c::crc32c_append(gathered.crc, &self.head[..HEADER_BYTES - 4]);
-        if crc != self.header.crc {
-            return Attempt::NotThere(Stop::Invalid {
-                at: lsn,
-                reason: Invalid::Checksum,
-            });
-        }
-        let size = self.pages.size();
-        let next = if self.header.switches_segment() && size.offset_of(next) != 0 {
-            size.number_at(next).end(size)
-        } else {
-            next
-        };
-        Attempt::Read { lsn, next }
-    }
-}
-
-/// How much of the current record was read.
-struct Gathered {
-    lsn: Lsn,
-    total_len: u32,
-    len: u32,
-    crc: u32,
-    /// Where in the record the main data begins.
-    main_start: usize,
 }
 
 fn check_header(head: &[u8], previous: Option<Lsn>, lsn: Lsn) -> Result<RecordHeader, Invalid> {
@@ -465,11 +459,6 @@ fn check_header(head: &[u8], previous: Option<Lsn>, lsn: Lsn) -> Result<RecordHe
         }),
         _ => Ok(header),
     }
-}
-
-fn keep(main: &mut Vec<u8>, bytes: &[u8]) {
-    let room = MAIN_DATA_BYTES_MAX.saturating_sub(main.len());
-    main.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
 /// A record's length; all of it is on the page on which the record begins.

@@ -8,8 +8,8 @@
 use jiff::Timestamp;
 use pgm_proto::Lsn;
 
+use super::entry::Record;
 use super::event::{RestorePoint, TransactionEnd};
-use super::stream::Record;
 
 /// Whether what the target names is part of what is recovered (`recovery_target_inclusive`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,6 +1,5 @@
 //! The record reader against `pg_waldump`, against WAL made for the purpose, and against hostile bytes.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -8,14 +7,16 @@ use pgm_proto::Lsn;
 use pgm_storage::Cancel;
 use proptest::prelude::*;
 
-use super::block::{Shape, shape};
+use super::block::{self, Shape};
 use super::fixture::{FILLER, SIZE, Wal, timeline};
 use super::*;
 use crate::{History, SegmentName, SegmentSize};
 
 mod corpus;
 mod hostile;
+mod images;
 mod scans;
+mod stretches;
 
 type Seen = (Lsn, Lsn, u32, Vec<u8>);
 
@@ -297,7 +298,11 @@ fn block_headers_are_skipped_over_in_every_version() {
     let expected = Some(Shape {
         main_len: 30,
         images_len: 100,
+        origin: Some(1),
+        top_level_xid: Some(9),
     });
+    let mut blocks = Vec::new();
+    let mut shape = |head: &[u8], body, version| block::shape(head, body, version, &mut blocks);
     let (head_14, body_14) = head(0x01 | 0x02, true);
     assert_eq!(shape(&head_14, body_14, WalVersion::V14), expected);
     for flag in [0x04, 0x08, 0x10] {
