@@ -24,6 +24,7 @@ mod error_code;
 mod event;
 mod hello;
 mod jobs;
+mod place;
 mod request;
 mod response;
 mod role;
@@ -34,6 +35,7 @@ pub use event::{Event, JobId, JobKind, JobProgress, MessageLevel};
 pub use frame::{Frame, FrameError, MessageId};
 pub use hello::{Hello, PROTOCOL_VERSIONS, Welcome};
 pub use jobs::{JobList, JobMessage, JobRecord, JobScope, JobState, StartedJob};
+pub use place::DaemonPlace;
 pub use request::{
     BackupChoice, BackupOptions, Request, RestoreOptions, RestoreTarget, TablespaceMapping,
     TargetAction, TargetPoint,
@@ -47,3 +49,9 @@ pub use role::{Access, Reach, Role};
 
 /// The newest version of the protocol that this crate speaks; [`Pong`] carries the daemon's.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The name of the only database that a daemon knows when it is asked in PostgreSQL's protocol.
+pub const DATABASE: &str = "pgm";
+
+/// The port that remote management has by custom.
+pub const PORT: u16 = 5435;

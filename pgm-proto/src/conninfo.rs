@@ -246,6 +246,13 @@ impl ConnInfo {
         self
     }
 
+    /// The same with a password, in place of the string's own and of the password file's.
+    #[must_use]
+    pub fn with_password(mut self, password: Secret) -> Self {
+        self.password = Some(password);
+        self
+    }
+
     /// Fills what the connection string leaves open.
     #[must_use]
     pub fn with_defaults(mut self, defaults: &Defaults) -> Self {

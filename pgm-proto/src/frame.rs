@@ -114,6 +114,11 @@ impl FrameReader {
         self.end - self.start
     }
 
+    /// Those bytes.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
     /// Reads once into the free space; the current message is no longer valid after that.
     ///
     /// `source` should not block: its [`io::ErrorKind::WouldBlock`] is [`Filled::Drained`]. An interrupted read is repeated.

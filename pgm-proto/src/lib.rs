@@ -48,7 +48,7 @@ mod transport;
 mod version;
 
 pub use client::{
-    ANSWER_BYTES_MAX, BackupEnd, BaseBackup, BaseBackupEvent, BaseBackupOptions,
+    ANSWER_BYTES_MAX, BackupEnd, BaseBackup, BaseBackupEvent, BaseBackupOptions, ByteStream,
     CHECKPOINT_SPREAD_MAX, Checkpoint, Client, HistoryFile, Identity, ManifestChecksums,
     QueryResult, SILENCE_MAX, Session, SlotCreated, Tablespace, WalInclusion,
 };

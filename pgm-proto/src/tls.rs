@@ -12,7 +12,7 @@
 //! default files comes with the [`ConnInfo`](crate::ConnInfo). Revocation lists are not supported.
 
 mod end_point;
-mod files;
+pub(crate) mod files;
 mod verify;
 
 use std::io::{self, ErrorKind};

@@ -89,7 +89,7 @@ pub(super) fn unexpected(answer: &Response) -> CliError {
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let failure = match &error {
-            ClientError::Connect { .. } | ClientError::Silent { .. } => Failure::Unreachable,
+            unreachable if unreachable.is_unreachable() => Failure::Unreachable,
             ClientError::Refused(refused) => match refused.code {
                 ErrorCode::UnknownServer | ErrorCode::UnknownBackup | ErrorCode::UnknownJob => {
                     Failure::NotFound
@@ -99,7 +99,7 @@ impl From<ClientError> for CliError {
                 }
                 _ => Failure::Failed,
             },
-            ClientError::Connection { .. } => Failure::Failed,
+            _ => Failure::Failed,
         };
         let hint = error.hint();
         Self::new(failure, error, hint)

@@ -5,6 +5,7 @@
 //! the server may rightly take long, and there the kernel's keepalives find a server that is gone.
 
 mod base_backup;
+mod byte_stream;
 mod connect;
 mod exchange;
 mod handshake;
@@ -26,6 +27,7 @@ pub use base_backup::{
     BackupEnd, BaseBackup, BaseBackupEvent, BaseBackupOptions, CHECKPOINT_SPREAD_MAX, Checkpoint,
     ManifestChecksums, Tablespace, WalInclusion,
 };
+pub use byte_stream::ByteStream;
 pub use exchange::SILENCE_MAX;
 pub use query::{ANSWER_BYTES_MAX, QueryResult};
 pub use replication::{HistoryFile, Identity, SlotCreated};

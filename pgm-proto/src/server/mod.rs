@@ -4,6 +4,7 @@
 //! packet, SCRAM. It is a value without sockets and clocks: bytes go in, bytes and what to do next come out. Who may log
 //! in is asked from a function; a [`ScramVerifier`] is what a server keeps of a password. After the login the bytes are
 //! the caller's; [`welcome`], [`ready`] and [`Refusal`] say what has to be said in PostgreSQL's words.
+//! [`ServerTls`] is the certificate that such a server shows.
 //!
 //! Passwords are never asked for in clear or as MD5.
 
@@ -11,6 +12,7 @@ mod handshake;
 mod reply;
 mod scram;
 mod startup;
+mod tls;
 mod verifier;
 
 pub use handshake::{
@@ -18,4 +20,5 @@ pub use handshake::{
 };
 pub use reply::{Refusal, ready, welcome};
 pub use scram::MockSecret;
+pub use tls::{ServerTls, ServerTlsFiles};
 pub use verifier::{ParseVerifierError, ScramIterations, ScramVerifier};

@@ -28,7 +28,7 @@ const SYSTEM_BUNDLES: &[&str] = &[
 ];
 
 /// Reads the authorities to trust.
-pub(super) fn trusted(roots: &RootCertificates) -> Result<Trusted, TlsError> {
+pub(crate) fn trusted(roots: &RootCertificates) -> Result<Trusted, TlsError> {
     match roots {
         RootCertificates::File(path) => trusted_file(path),
         RootCertificates::System => {
@@ -56,7 +56,7 @@ fn trusted_file(path: &Path) -> Result<Trusted, TlsError> {
 }
 
 /// Reads the certificates of a PEM file, at least one.
-pub(super) fn certificates(
+pub(crate) fn certificates(
     path: &Path,
     what: &'static str,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -78,14 +78,39 @@ pub(super) fn certificates(
     }
 }
 
-/// Reads a private key, which nobody but its owner may be able to read.
+/// Who may own a private key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Anybody who lets us read it, as with libpq.
+    Any,
+    /// We ourselves or root, as with PostgreSQL's server.
+    OursOrRoot,
+}
+
+/// Reads the key of a client, which nobody but its owner may be able to read.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    key(path, Owner::Any)
+}
+
+/// Reads the key of a server, which besides must be our own or root's.
+pub(crate) fn server_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    key(path, Owner::OursOrRoot)
+}
+
+fn key(path: &Path, owner: Owner) -> Result<PrivateKeyDer<'static>, TlsError> {
     let failed = |problem| unusable_file("private key", path, problem);
     let cannot = |error: io::Error| failed(format!("cannot be read: {error}"));
     let file = File::open(path).map_err(cannot)?;
     let metadata = file.metadata().map_err(cannot)?;
     if !metadata.is_file() {
         return Err(failed("is not a regular file".to_owned()));
+    }
+    let owners = [0, rustix::process::geteuid().as_raw()];
+    if owner == Owner::OursOrRoot && !owners.contains(&metadata.uid()) {
+        return Err(failed(format!(
+            "belongs to user {}: it must be our own or root's",
+            metadata.uid()
+        )));
     }
     let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
     if metadata.mode() & forbidden != 0 {

@@ -32,11 +32,11 @@ pub(super) enum Check {
 
 /// The certificates that vouch for servers.
 #[derive(Debug)]
-pub(super) struct Trusted {
+pub(crate) struct Trusted {
     /// As authorities.
-    pub(super) authorities: RootCertStore,
+    pub(crate) authorities: RootCertStore,
     /// As they are, when a server shows one of them.
-    pub(super) pinned: Vec<CertificateDer<'static>>,
+    pub(crate) pinned: Vec<CertificateDer<'static>>,
 }
 
 #[derive(Debug)]
