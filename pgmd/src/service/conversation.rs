@@ -16,8 +16,8 @@ use crate::supervisor::{Daemon, JobTicket};
 
 /// A client must begin to speak within this time, and finish a message that it has begun.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a client may be silent between two requests.
-const IDLE: Duration = Duration::from_mins(5);
+/// How long a client of the unix socket may be silent between two requests.
+pub(super) const IDLE: Duration = Duration::from_mins(5);
 /// How long a client may take to read what it is sent.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a job's progress is told.
@@ -42,6 +42,7 @@ pub(super) async fn converse(
     mut writer: impl AsyncWrite + Unpin,
     caller: &Caller,
     daemon: &Arc<Daemon>,
+    idle: Duration,
 ) {
     let mut guest = daemon.guests().enter();
     let mut patience = PATIENCE;
@@ -70,7 +71,7 @@ pub(super) async fn converse(
                 return;
             }
         };
-        patience = IDLE;
+        patience = idle;
         let outcome = match request {
             Ok(request) => match answer(daemon, caller, request).await {
                 Ok(Answer::Now(response)) => Ok(*response),
@@ -187,5 +188,11 @@ async fn send<T: Serialize>(
             Frame::new(MessageId::Error, &error).map_err(|_| End::Gone)?
         }
     };
-    within(WRITE_PATIENCE, writer.write_all(&frame.to_bytes())).await
+    let bytes = frame.to_bytes();
+    let written = async {
+        writer.write_all(&bytes).await?;
+        // TLS may hold back what the socket did not take at once.
+        writer.flush().await
+    };
+    within(WRITE_PATIENCE, written).await
 }

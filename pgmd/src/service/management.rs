@@ -91,7 +91,8 @@ pub async fn serve(listener: Listener, daemon: Arc<Daemon>) {
                 }
                 (Ok(caller), Ok(place)) => {
                     let (reader, writer) = stream.into_split();
-                    conversation::converse(reader, writer, &caller, &daemon).await;
+                    conversation::converse(reader, writer, &caller, &daemon, conversation::IDLE)
+                        .await;
                     drop(place);
                 }
             }

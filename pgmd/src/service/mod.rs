@@ -1,6 +1,7 @@
 //! What the daemon offers to others.
 
 pub mod management;
+pub mod remote;
 
 mod answer;
 mod caller;

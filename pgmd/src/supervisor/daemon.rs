@@ -225,7 +225,7 @@ impl Daemon {
     }
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic while a lock was held left plain values behind, which are still good.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -29,6 +29,7 @@ use crate::log::LevelHandle;
 use crate::service::management::{self, Listener};
 
 pub use daemon::Daemon;
+pub(crate) use daemon::lock;
 pub use guests::{Guest, Guests};
 pub(crate) use jobs::JobRequest;
 pub use jobs::{JobTicket, Jobs};
