@@ -28,6 +28,7 @@ mod place;
 mod request;
 mod response;
 mod role;
+mod users;
 
 pub use client::{Client, ClientError, Deadlines};
 pub use error_code::{Error, ErrorCode};
@@ -46,6 +47,7 @@ pub use response::{
     ServerState, ServerStatus, Stopping, TablespaceSummary,
 };
 pub use role::{Access, Reach, Role};
+pub use users::UsersReloaded;
 
 /// The newest version of the protocol that this crate speaks; [`Pong`] carries the daemon's.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -80,6 +80,8 @@ pub enum Request {
     ClearJobs,
     /// Read the configuration again. Answer: [`crate::Response::Reloaded`].
     Reload,
+    /// Read the vault and the admins again. Answer: [`crate::Response::UsersReloaded`].
+    ReloadUsers,
     /// Stop the daemon in order. Answer: [`crate::Response::Stopping`], before it stops.
     Shutdown,
 }
@@ -104,6 +106,7 @@ impl Request {
             Self::Start(request) => request.name(),
             Self::ClearJobs => "clear jobs",
             Self::Reload => "reload",
+            Self::ReloadUsers => "reload-users",
             Self::Shutdown => "shutdown",
         }
     }
@@ -125,6 +128,7 @@ impl Request {
             | Self::Follow { .. }
             | Self::ClearJobs
             | Self::Reload
+            | Self::ReloadUsers
             | Self::Shutdown => None,
         }
     }
@@ -148,6 +152,7 @@ impl Request {
             | Self::Cancel { .. }
             | Self::ClearJobs
             | Self::Reload
+            | Self::ReloadUsers
             | Self::Shutdown => Access::Change,
         }
     }
@@ -155,7 +160,7 @@ impl Request {
     /// From where it may be asked for.
     pub const fn reach(&self) -> Reach {
         match self {
-            Self::Reload => Reach::LocalOnly,
+            Self::Reload | Self::ReloadUsers => Reach::LocalOnly,
             Self::Start(request) => request.reach(),
             _ => Reach::Anywhere,
         }

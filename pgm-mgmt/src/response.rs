@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{JobId, JobProgress};
 use crate::hello::Welcome;
 use crate::jobs::{JobList, JobRecord, StartedJob};
+use crate::users::UsersReloaded;
 
 /// The answer to a request that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,8 @@ pub enum Response {
     Cleared(Cleared),
     /// To [`crate::Request::Reload`].
     Reloaded(Reloaded),
+    /// To [`crate::Request::ReloadUsers`].
+    UsersReloaded(UsersReloaded),
     /// To [`crate::Request::Shutdown`].
     Stopping(Stopping),
 }

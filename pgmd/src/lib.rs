@@ -18,6 +18,7 @@ pub mod log;
 pub mod repository;
 pub mod restore;
 pub mod restore_command;
+pub mod secrets;
 pub mod service;
 pub mod shared_state;
 pub mod supervisor;

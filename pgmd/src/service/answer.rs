@@ -11,8 +11,8 @@ use pgm_proto::ServerName;
 use super::caller::Caller;
 use super::{jobs, status};
 use crate::repository;
-use crate::supervisor::{Daemon, JobRequest, JobTicket};
-use crate::worker::{Connection, Task};
+use crate::supervisor::{Daemon, JobRequest, JobTicket, ReloadError};
+use crate::worker::Task;
 
 /// How a request is answered.
 pub(super) enum Answer {
@@ -62,16 +62,29 @@ async fn carry_out(
         Request::Follow { job } => return daemon.jobs().attach(job).map(Answer::Job),
         Request::Start(request) => return Box::pin(jobs::start(daemon, caller, *request)).await,
         Request::ClearJobs => jobs::clear(daemon, caller),
-        Request::Reload => Response::Reloaded(daemon.reload().map_err(|error| Error {
-            code: ErrorCode::Configuration,
-            text: error.to_string(),
-            hint: error.hint(),
-        })?),
+        Request::Reload => Response::Reloaded(
+            daemon
+                .reload()
+                .await
+                .map_err(|error| not_reloaded(&error))?,
+        ),
+        Request::ReloadUsers => {
+            let reloaded = daemon.reload_users().await;
+            Response::UsersReloaded(reloaded.map_err(|error| not_reloaded(&error))?)
+        }
         Request::Shutdown => Response::Stopping(Stopping {
             pid: std::process::id(),
         }),
     };
     Ok(Answer::Now(Box::new(response)))
+}
+
+fn not_reloaded(error: &ReloadError) -> Error {
+    Error {
+        code: ErrorCode::Configuration,
+        text: error.to_string(),
+        hint: error.hint(),
+    }
 }
 
 fn pong(daemon: &Daemon) -> Pong {
@@ -96,7 +109,7 @@ fn backup(
             format!("the wal of {server} is not received, so no backup of it can be complete");
         Error::new(ErrorCode::BackupFailed, text)
     })?;
-    let connection = Connection::new(&daemon.config(), &entry);
+    let connection = daemon.connection(server, &entry);
     let task = Task::Backup {
         connection,
         options,

@@ -10,6 +10,7 @@ use std::process::{ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
+use zeroize::Zeroizing;
 
 use crate::shared_state::FD_VARIABLE;
 use crate::worker::{Description, LINE_BYTES_MAX, Order, WorkerEvent};
@@ -61,7 +62,8 @@ impl Child {
             events,
             line: Vec::new(),
         };
-        let text = ron::to_string(description).map_err(io::Error::other)?;
+        // It may hold a password.
+        let text = Zeroizing::new(ron::to_string(description).map_err(io::Error::other)?);
         child.say(text).await?;
         Ok(child)
     }
@@ -98,7 +100,7 @@ impl Child {
             return;
         };
         // A worker that cannot be told is about to be noticed as gone.
-        let _ = self.say(text).await;
+        let _ = self.say(Zeroizing::new(text)).await;
     }
 
     /// Asks the worker to end in order.
@@ -126,14 +128,14 @@ impl Child {
         }
     }
 
-    async fn say(&mut self, mut text: String) -> io::Result<()> {
+    async fn say(&mut self, mut text: Zeroizing<String>) -> io::Result<()> {
         text.push('\n');
         self.stdin.write_all(text.as_bytes()).await?;
         self.stdin.flush().await
     }
 }
 
-fn describe(status: ExitStatus) -> String {
+pub(super) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
         (Some(0), _) => "ended".to_owned(),

@@ -16,9 +16,11 @@ use super::jobs::{JobLimits, Jobs};
 use super::receivers::{self, Receiver, ReceiverView, Wish};
 use super::slots::Slots;
 use super::tally::{Outcome, Tally};
+use super::users::{self, ReloadError};
 use super::{StartError, reload};
-use crate::config::{Config, ConfigError, ServerConfig};
+use crate::config::{Config, ServerConfig};
 use crate::log::LevelHandle;
+use crate::secrets::LoadedSecrets;
 use crate::shared_state::SharedState;
 
 /// How long clients may take to hear that the daemon stops, after everything else has ended.
@@ -33,6 +35,9 @@ pub struct Daemon {
     pub(super) jobs: Jobs,
     tally: Tally,
     guests: Guests,
+    pub(super) secrets: Mutex<Arc<LoadedSecrets>>,
+    /// One reload at a time.
+    pub(super) reloading: tokio::sync::Mutex<()>,
     log: LevelHandle,
     started: Timestamp,
     clock: Instant,
@@ -47,6 +52,7 @@ impl Daemon {
     ) -> Result<(Self, mpsc::Receiver<()>), StartError> {
         let state = SharedState::create()
             .map_err(|error| StartError::system("make the shared memory", error))?;
+        let secrets = LoadedSecrets::load(&config)?;
         let (stop, stop_asked) = mpsc::channel(1);
         let daemon = Self {
             jobs: Jobs::new(&JobLimits {
@@ -59,6 +65,8 @@ impl Daemon {
             receivers: Mutex::default(),
             slots: Slots::new(state),
             tally: Tally::default(),
+            secrets: Mutex::new(Arc::new(secrets)),
+            reloading: tokio::sync::Mutex::default(),
             log,
             started: Timestamp::now(),
             clock: Instant::now(),
@@ -137,18 +145,34 @@ impl Daemon {
             error!("server {server} has no worker: there is room for 256 workers at once");
             return;
         };
-        let description = receivers::describe(&self.config(), server, entry, lease.number());
+        let description = receivers::describe(
+            &self.config(),
+            server,
+            entry,
+            self.connection(server, entry),
+            lease.number(),
+        );
         let receiver = receivers::start(Arc::clone(self), description, lease);
         lock(&self.receivers).insert(server.clone(), receiver);
     }
 
-    /// Reads the configuration again and applies what can be applied.
-    pub fn reload(self: &Arc<Self>) -> Result<Reloaded, ConfigError> {
+    /// Reads the configuration and the secrets again and applies what can be applied.
+    pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, ReloadError> {
+        let _turn = self.reloading.lock().await;
         let old = self.config();
-        let read = old.load_again();
+        let read = self.read_again(&old).await;
         self.tally.configuration(Outcome::of(&read));
-        let plan = reload::plan(&old, read?);
+        let (config, secrets) = read?;
+        let mut plan = reload::plan(&old, config);
         *lock(&self.config) = Arc::new(plan.config.clone());
+        for server in self.put_secrets(&plan.config, secrets) {
+            if !plan.start.contains(&server) {
+                plan.stop.push(server.clone());
+                plan.start.push(server.clone());
+                let line = format!("the password of server {server} has changed");
+                plan.report.applied.push(line);
+            }
+        }
         self.log.set(plan.config.log_level);
         self.jobs
             .set_limits(plan.config.jobs_max, plan.config.jobs_history);
@@ -157,15 +181,33 @@ impl Daemon {
                 receiver.set_log_level(plan.config.log_level);
             }
         }
+        self.renew(plan.stop, plan.start);
+        for line in &plan.report.applied {
+            info!("reload: {line}");
+        }
+        for line in &plan.report.restart_required {
+            warn!("reload: restart required: {line}");
+        }
+        if plan.report == Reloaded::default() {
+            info!("reload: nothing has changed");
+        }
+        Ok(plan.report)
+    }
+
+    async fn read_again(&self, old: &Config) -> Result<(Config, LoadedSecrets), ReloadError> {
+        let config = old.load_again()?;
+        let secrets = users::load(&Arc::new(config.clone())).await?;
+        Ok((config, secrets))
+    }
+
+    /// Ends the receive workers of `stop`, then starts those of `start`.
+    pub(super) fn renew(self: &Arc<Self>, stop: Vec<ServerName>, start: Vec<ServerName>) {
         let ending: Vec<Receiver> = {
             let mut receivers = lock(&self.receivers);
-            plan.stop
-                .iter()
-                .filter_map(|server| receivers.remove(server))
-                .collect()
+            let ending = stop.iter().filter_map(|server| receivers.remove(server));
+            ending.collect()
         };
         let daemon = Arc::clone(self);
-        let start = plan.start;
         tokio::spawn(async move {
             // A server's old worker holds its spool until it is gone.
             for receiver in &ending {
@@ -181,16 +223,6 @@ impl Daemon {
                 }
             }
         });
-        for line in &plan.report.applied {
-            info!("reload: {line}");
-        }
-        for line in &plan.report.restart_required {
-            warn!("reload: restart required: {line}");
-        }
-        if plan.report == Reloaded::default() {
-            info!("reload: nothing has changed");
-        }
-        Ok(plan.report)
     }
 
     /// Ends jobs and workers in order, all at the same time, and those that have not ended in time at once: what they had

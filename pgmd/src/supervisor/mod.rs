@@ -13,9 +13,11 @@ mod jobs;
 mod lock;
 mod receivers;
 mod reload;
+pub(crate) mod secret_command;
 mod signals;
 mod slots;
 mod tally;
+mod users;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -26,6 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::log::LevelHandle;
+use crate::secrets::SecretsError;
 use crate::service::management::{self, Listener};
 
 pub use daemon::Daemon;
@@ -35,6 +38,7 @@ pub(crate) use jobs::JobRequest;
 pub use jobs::{JobTicket, Jobs};
 pub use receivers::{Problem, ReceiverView};
 pub use tally::{Counts, JobCounts, Outcome, Reading, Tally};
+pub use users::ReloadError;
 
 use lock::BaseLock;
 use signals::{Signal, Signals};
@@ -60,6 +64,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// Master key, vault or admins cannot be used.
+    #[error("cannot use the secrets: {0}")]
+    Secrets(#[from] SecretsError),
     /// The repository cannot be used.
     #[error("cannot use the repository: {0}")]
     Repository(pgm_backup::Error),
@@ -106,6 +113,7 @@ impl StartError {
                 ),
                 _ => None,
             },
+            Self::Secrets(error) => error.hint(),
             Self::Repository(error) => error.hint(),
             Self::System { .. } => None,
         }
@@ -140,7 +148,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
             _ = stop_asked.recv() => Signal::Stop("a client's request"),
         };
         match signal {
-            Signal::Reload => report_reload(&daemon),
+            Signal::Reload => _ = tokio::spawn(report_reload(Arc::clone(&daemon))),
             Signal::Stop(why) => {
                 info!("shutting down because of {why}");
                 break;
@@ -156,9 +164,9 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     Ok(())
 }
 
-fn report_reload(daemon: &Arc<Daemon>) {
+async fn report_reload(daemon: Arc<Daemon>) {
     // What was applied is logged by the reload itself.
-    if let Err(error) = daemon.reload() {
+    if let Err(error) = daemon.reload().await {
         let hint = error
             .hint()
             .map(|hint| format!("; HINT: {hint}"))

@@ -139,6 +139,7 @@ pub(super) fn describe(
     config: &Config,
     server: &ServerName,
     entry: &ServerConfig,
+    connection: Connection,
     slot: usize,
 ) -> Description {
     Description {
@@ -149,7 +150,7 @@ pub(super) fn describe(
         compression: config.repository.compression,
         spool: config.spool_of(server),
         task: Task::Receive {
-            connection: Connection::new(config, entry),
+            connection,
             slot: entry.slot.clone(),
             create_slot: entry.create_slot,
         },

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use pgm_mgmt::{BackupOptions, Error, Gap, RestoreOptions};
-use pgm_proto::{ConnInfo, ConnInfoError, Defaults, ServerName, SlotName};
+use pgm_proto::{ConnInfo, ConnInfoError, Defaults, Secret, ServerName, SlotName};
 use pgm_storage::Compression;
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +67,9 @@ pub enum Task {
 pub struct Connection {
     /// The string as configured; it may hold a password, so this type does not print it.
     conninfo: String,
+    /// From the vault, for a string that has none.
+    #[serde(default, with = "exposed")]
+    password: Option<Secret>,
     user: Option<String>,
     passfile: Option<PathBuf>,
     application_name: Option<String>,
@@ -80,11 +83,12 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// How `config` reaches `server`.
-    pub fn new(config: &Config, server: &ServerConfig) -> Self {
+    /// How `config` reaches `server`, with the vault's `password`.
+    pub fn new(config: &Config, server: &ServerConfig, password: Option<&Secret>) -> Self {
         let defaults = config.connection_defaults.clone();
         Self {
             conninfo: server.conninfo_text.expose().to_owned(),
+            password: password.cloned(),
             user: defaults.user,
             passfile: defaults.passfile,
             application_name: defaults.application_name,
@@ -95,12 +99,38 @@ impl Connection {
     /// The checked connection string.
     pub fn conninfo(&self) -> Result<ConnInfo, ConnInfoError> {
         let info: ConnInfo = self.conninfo.parse()?;
+        let info = match &self.password {
+            Some(password) if !info.has_password() => info.with_password(password.clone()),
+            _ => info,
+        };
         Ok(info.with_defaults(&Defaults {
             user: self.user.clone(),
             passfile: self.passfile.clone(),
             application_name: self.application_name.clone(),
             ssl_directory: self.ssl_directory.clone(),
         }))
+    }
+}
+
+/// A secret on its way through the pipe to the worker, the one place where it is written out.
+mod exposed {
+    use pgm_proto::Secret;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[allow(clippy::ref_option, reason = "serde's form")]
+    pub(super) fn serialize<S: Serializer>(
+        secret: &Option<Secret>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = secret.as_ref().map(Secret::expose);
+        text.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Secret>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        Ok(text.map(Secret::new))
     }
 }
 
