@@ -2,11 +2,15 @@
 
 mod job;
 
+pub(crate) mod admin;
+
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pgm_proto::{Lsn, ServerName, SlotName, TimelineId};
+
+use self::admin::AdminCommand;
 
 pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
 
@@ -113,6 +117,9 @@ pub(crate) enum Command {
     /// Work with the write-ahead log
     #[command(subcommand)]
     Wal(WalCommand),
+    /// Make the master key; manage passwords and users
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// Stop pgmd in order
     Shutdown,
     /// Print the completion script for a shell

@@ -232,13 +232,6 @@ impl ConnInfo {
         self.password.is_some()
     }
 
-    /// The same with this password.
-    #[must_use]
-    pub fn with_password(mut self, password: Secret) -> Self {
-        self.password = Some(password);
-        self
-    }
-
     /// The same with another application name.
     #[must_use]
     pub fn with_application_name(mut self, name: impl Into<String>) -> Self {

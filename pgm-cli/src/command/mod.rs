@@ -1,5 +1,6 @@
 //! The commands: one file each, named as it is typed.
 
+mod admin;
 mod backup;
 mod check;
 mod completions;
@@ -63,6 +64,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Clear(ClearCommand::Jobs) => job::clear(&cx),
         Command::Wal(WalCommand::Get(arguments)) => wal_get::run(&cx, &arguments),
         Command::Wal(WalCommand::Receive(arguments)) => wal_receive::run(&cx, &arguments),
+        Command::Admin(command) => admin::run(&cx, command),
         Command::Shutdown => shutdown::run(&cx),
         Command::Completions(arguments) => Ok(completions::run(&arguments)),
         Command::Man => man::run(),

@@ -50,6 +50,8 @@ settings! {
         admins: PathBuf = Is("admins.ron"), Live;
         /// The file in which every management action is recorded.
         audit_log: PathBuf = Is("audit.log"), Restart;
+        /// Whether the audit log has requests that only read, too.
+        audit_reads: bool = Is("false"), Live;
         /// How much is logged.
         log_level: LogLevel = Is("info"), Live;
     }

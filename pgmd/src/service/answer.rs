@@ -9,9 +9,9 @@ use pgm_mgmt::{
 use pgm_proto::ServerName;
 
 use super::caller::Caller;
-use super::{jobs, status};
+use super::{audited, jobs, status};
 use crate::repository;
-use crate::supervisor::{Daemon, JobRequest, JobTicket, ReloadError};
+use crate::supervisor::{Daemon, JobRequest, JobTicket};
 use crate::worker::Task;
 
 /// How a request is answered.
@@ -29,8 +29,12 @@ pub(super) async fn answer(
     request: Request,
 ) -> Result<Answer, Error> {
     let name = request.name();
+    let audited = audited::begin(daemon, caller, &request);
     let answer = carry_out(daemon, caller, request).await;
     daemon.tally().request(name, &answer);
+    if let Some(audited) = audited {
+        audited.end(daemon, &answer);
+    }
     answer
 }
 
@@ -62,29 +66,18 @@ async fn carry_out(
         Request::Follow { job } => return daemon.jobs().attach(job).map(Answer::Job),
         Request::Start(request) => return Box::pin(jobs::start(daemon, caller, *request)).await,
         Request::ClearJobs => jobs::clear(daemon, caller),
-        Request::Reload => Response::Reloaded(
-            daemon
-                .reload()
-                .await
-                .map_err(|error| not_reloaded(&error))?,
-        ),
+        Request::Reload => {
+            Response::Reloaded(daemon.reload().await.map_err(|error| error.to_answer())?)
+        }
         Request::ReloadUsers => {
             let reloaded = daemon.reload_users().await;
-            Response::UsersReloaded(reloaded.map_err(|error| not_reloaded(&error))?)
+            Response::UsersReloaded(reloaded.map_err(|error| error.to_answer())?)
         }
         Request::Shutdown => Response::Stopping(Stopping {
             pid: std::process::id(),
         }),
     };
     Ok(Answer::Now(Box::new(response)))
-}
-
-fn not_reloaded(error: &ReloadError) -> Error {
-    Error {
-        code: ErrorCode::Configuration,
-        text: error.to_string(),
-        hint: error.hint(),
-    }
 }
 
 fn pong(daemon: &Daemon) -> Pong {

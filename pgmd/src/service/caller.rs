@@ -55,13 +55,19 @@ impl Caller {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local { pid: Some(pid) } => write!(f, "local, process {pid}"),
+            Self::Local { pid: None } => f.write_str("local"),
+            Self::Remote { address } => write!(f, "{address}"),
+        }
+    }
+}
+
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.origin {
-            Origin::Local { pid: Some(pid) } => write!(f, "{} (local, process {pid})", self.user),
-            Origin::Local { pid: None } => write!(f, "{} (local)", self.user),
-            Origin::Remote { address } => write!(f, "{} ({address})", self.user),
-        }
+        write!(f, "{} ({})", self.user, self.origin)
     }
 }
 

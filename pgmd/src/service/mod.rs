@@ -4,6 +4,7 @@ pub mod management;
 pub mod remote;
 
 mod answer;
+pub(crate) mod audited;
 mod caller;
 mod conversation;
 mod jobs;

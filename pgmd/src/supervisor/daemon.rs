@@ -18,6 +18,7 @@ use super::slots::Slots;
 use super::tally::{Outcome, Tally};
 use super::users::{self, ReloadError};
 use super::{StartError, reload};
+use crate::audit::Audit;
 use crate::config::{Config, ServerConfig};
 use crate::log::LevelHandle;
 use crate::secrets::LoadedSecrets;
@@ -35,6 +36,7 @@ pub struct Daemon {
     pub(super) jobs: Jobs,
     tally: Tally,
     guests: Guests,
+    audit: Audit,
     pub(super) secrets: Mutex<Arc<LoadedSecrets>>,
     /// One reload at a time.
     pub(super) reloading: tokio::sync::Mutex<()>,
@@ -53,6 +55,8 @@ impl Daemon {
         let state = SharedState::create()
             .map_err(|error| StartError::system("make the shared memory", error))?;
         let secrets = LoadedSecrets::load(&config)?;
+        let audit = Audit::start(&config.audit_log)
+            .map_err(|error| StartError::io("open the audit log", &config.audit_log, error))?;
         let (stop, stop_asked) = mpsc::channel(1);
         let daemon = Self {
             jobs: Jobs::new(&JobLimits {
@@ -65,6 +69,7 @@ impl Daemon {
             receivers: Mutex::default(),
             slots: Slots::new(state),
             tally: Tally::default(),
+            audit,
             secrets: Mutex::new(Arc::new(secrets)),
             reloading: tokio::sync::Mutex::default(),
             log,
@@ -80,6 +85,11 @@ impl Daemon {
     #[cfg(test)]
     pub(crate) fn idle(config: Config, log: LevelHandle) -> Result<Self, StartError> {
         Self::new(config, log).map(|(daemon, _)| daemon)
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// The configuration in force.
@@ -181,7 +191,7 @@ impl Daemon {
                 receiver.set_log_level(plan.config.log_level);
             }
         }
-        self.renew(plan.stop, plan.start);
+        self.renew(&plan.stop, plan.start);
         for line in &plan.report.applied {
             info!("reload: {line}");
         }
@@ -201,7 +211,7 @@ impl Daemon {
     }
 
     /// Ends the receive workers of `stop`, then starts those of `start`.
-    pub(super) fn renew(self: &Arc<Self>, stop: Vec<ServerName>, start: Vec<ServerName>) {
+    pub(super) fn renew(self: &Arc<Self>, stop: &[ServerName], start: Vec<ServerName>) {
         let ending: Vec<Receiver> = {
             let mut receivers = lock(&self.receivers);
             let ending = stop.iter().filter_map(|server| receivers.remove(server));

@@ -23,9 +23,11 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{error, info, warn};
 
+use crate::audit::{self, Record};
 use crate::config::Config;
 use crate::log::LevelHandle;
 use crate::secrets::SecretsError;
@@ -41,7 +43,7 @@ pub use tally::{Counts, JobCounts, Outcome, Reading, Tally};
 pub use users::ReloadError;
 
 use lock::BaseLock;
-use signals::{Signal, Signals};
+use signals::{Signal, Signals, Stop};
 
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -145,12 +147,17 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
-            _ = stop_asked.recv() => Signal::Stop("a client's request"),
+            _ = stop_asked.recv() => Signal::Stop(Stop::Request),
         };
         match signal {
             Signal::Reload => _ = tokio::spawn(report_reload(Arc::clone(&daemon))),
             Signal::Stop(why) => {
                 info!("shutting down because of {why}");
+                // A client's request was recorded as such.
+                if let Stop::Signal(name) = why {
+                    let record = Record::new("shutdown", name).outcome(&audit::Outcome::Ok);
+                    daemon.audit().record(&record);
+                }
                 break;
             }
         }
@@ -166,7 +173,15 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
 
 async fn report_reload(daemon: Arc<Daemon>) {
     // What was applied is logged by the reload itself.
-    if let Err(error) = daemon.reload().await {
+    let began = Instant::now();
+    let reloaded = daemon.reload().await;
+    let record = Record::new("reload", "SIGHUP").took(began.elapsed());
+    let failed = reloaded.as_ref().err().map(ReloadError::to_answer);
+    let how = failed
+        .as_ref()
+        .map_or(audit::Outcome::Ok, audit::Outcome::Failed);
+    daemon.audit().record(&record.outcome(&how));
+    if let Err(error) = reloaded {
         let hint = error
             .hint()
             .map(|hint| format!("; HINT: {hint}"))

@@ -1,5 +1,6 @@
 //! The signals that the supervisor listens to. SIGABRT keeps its default: it dumps core.
 
+use std::fmt;
 use std::io;
 
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
@@ -10,7 +11,25 @@ pub(super) enum Signal {
     /// Read the configuration again.
     Reload,
     /// Stop in order; why, for the log.
-    Stop(&'static str),
+    Stop(Stop),
+}
+
+/// Why the daemon stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Somebody asked for it, through the management.
+    Request,
+    /// A signal with this name.
+    Signal(&'static str),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Request => "a client's request",
+            Self::Signal(name) => name,
+        })
+    }
 }
 
 /// The listened signals.
@@ -34,9 +53,9 @@ impl Signals {
 
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
-            _ = self.alarm.recv() => Signal::Stop("SIGALRM"),
+            _ = self.terminate.recv() => Signal::Stop(Stop::Signal("SIGTERM")),
+            _ = self.interrupt.recv() => Signal::Stop(Stop::Signal("SIGINT")),
+            _ = self.alarm.recv() => Signal::Stop(Stop::Signal("SIGALRM")),
             _ = self.hangup.recv() => Signal::Reload,
         }
     }

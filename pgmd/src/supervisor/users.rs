@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pgm_mgmt::UsersReloaded;
+use pgm_mgmt::{Error, ErrorCode, UsersReloaded};
 use pgm_proto::ServerName;
 use tokio::task::JoinError;
 use tracing::info;
@@ -27,6 +27,15 @@ pub enum ReloadError {
 }
 
 impl ReloadError {
+    /// The same as a management client hears it.
+    pub fn to_answer(&self) -> Error {
+        Error {
+            code: ErrorCode::Configuration,
+            text: self.to_string(),
+            hint: self.hint(),
+        }
+    }
+
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -66,7 +75,7 @@ impl Daemon {
             "users: {} passwords in the vault, {} admins",
             report.passwords, report.admins
         );
-        self.renew(renewed.clone(), renewed);
+        self.renew(&renewed, renewed.clone());
         Ok(report)
     }
 

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use pgm_proto::{ConnInfo, Error, Host, Place, ServerName};
 use pgmd::config::{Config, ServerConfig};
+use pgmd::secrets::Passwords;
 use serde::Serialize;
 
 pub(super) use self::finding::{Finding, Outcome};
@@ -45,7 +46,8 @@ pub(super) fn run(cx: &Cx, arguments: &CheckArguments) -> Result<ExitCode, CliEr
             .server(name)
             .map_err(|error| CliError::from(error).with_failure(Failure::NotFound))?;
     }
-    let report = report(&config, arguments.server.as_ref());
+    let passwords = Passwords::load(&config)?;
+    let report = report(&config, &passwords, arguments.server.as_ref());
     match cx.format {
         Format::Json => print_json(&report),
         Format::Text => print_report(&report),
@@ -57,12 +59,12 @@ pub(super) fn run(cx: &Cx, arguments: &CheckArguments) -> Result<ExitCode, CliEr
     })
 }
 
-fn report(config: &Config, only: Option<&ServerName>) -> Report {
+fn report(config: &Config, passwords: &Passwords, only: Option<&ServerName>) -> Report {
     let mut data_bytes = None;
     let mut servers = Vec::new();
     for (name, server) in &config.servers {
         if only.is_none_or(|only| only == name) {
-            let findings = check_server(config, name, server, &mut data_bytes);
+            let findings = check_server(config, passwords, name, server, &mut data_bytes);
             servers.push(ServerReport {
                 server: name.clone(),
                 findings,
@@ -87,11 +89,12 @@ fn report(config: &Config, only: Option<&ServerName>) -> Report {
 
 fn check_server(
     config: &Config,
+    passwords: &Passwords,
     name: &ServerName,
     server: &ServerConfig,
     data_bytes: &mut Option<u64>,
 ) -> Vec<Finding> {
-    let conninfo = &server.conninfo;
+    let conninfo = &passwords.complete(name, server.conninfo.clone());
     let application_name = conninfo.application_name().unwrap_or_default();
     let facts = match facts::gather(conninfo, &server.slot, application_name) {
         Ok(facts) => facts,

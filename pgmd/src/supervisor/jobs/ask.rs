@@ -9,7 +9,8 @@ use tracing::{info, warn};
 
 use super::super::daemon::Daemon;
 use super::{Admitted, JobTicket, run};
-use crate::service::Caller;
+use crate::audit::Outcome;
+use crate::service::{Caller, audited};
 use crate::worker::{Description, Task};
 
 /// A job that somebody asks for.
@@ -53,6 +54,9 @@ impl Daemon {
         };
         let id = ticket.id;
         info!("job {id}: {kind} of {server}, asked for by {caller}");
+        let record = audited::record(caller, &kind.to_string())
+            .server(Some(server))
+            .job(id);
         let daemon = Arc::clone(self);
         tokio::spawn(async move {
             let began = Instant::now();
@@ -66,6 +70,11 @@ impl Daemon {
                 }
                 Err(error) => warn!("job {id}: {kind} of {server} failed: {error}"),
             }
+            let how = outcome
+                .as_ref()
+                .map_or_else(Outcome::Failed, |_| Outcome::Ok);
+            let record = record.outcome(&how).took(began.elapsed());
+            daemon.audit().record(&record);
             daemon.jobs.finish(id, outcome);
             drop(lease);
         });
