@@ -46,6 +46,38 @@ pub enum ConfigError {
         /// The names that are there.
         known: Vec<String>,
     },
+    /// A setting is asked for that does not exist.
+    #[error("there is no setting `{key}`")]
+    UnknownSetting {
+        /// The name that was asked for.
+        key: String,
+        /// What was probably meant.
+        hint: String,
+    },
+    /// A setting cannot have that value.
+    #[error("{text}")]
+    Value {
+        /// What is wrong and what was expected.
+        text: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// The file cannot be written.
+    #[error("cannot write the configuration {}: {source}", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The change would reach further than it should, given how the file is written.
+    #[error("`{key}` cannot be changed in {} without touching something else", file.display())]
+    NotInPlace {
+        /// The file.
+        file: PathBuf,
+        /// The setting.
+        key: String,
+    },
 }
 
 impl ConfigError {
@@ -63,7 +95,18 @@ impl ConfigError {
                 ))
             }
             Self::Read { .. } => Some("pgmd's user must be able to read it".to_owned()),
-            Self::At { hint, .. } => hint.clone(),
+            Self::At { hint, .. } | Self::Value { hint, .. } => hint.clone(),
+            Self::UnknownSetting { hint, .. } => Some(hint.clone()),
+            Self::Write { file, .. } => {
+                let folder = file.parent().unwrap_or(file);
+                Some(format!(
+                    "pgmd's user must be able to write to {}; or edit the file yourself and run: pgm-cli conf reload",
+                    folder.display()
+                ))
+            }
+            Self::NotInPlace { .. } => {
+                Some("edit the file and run: pgm-cli conf reload".to_owned())
+            }
             Self::Exposed { file, .. } => Some(format!(
                 "chmod 600 {}; or keep the password in ~/.pgpass of pgmd's user",
                 file.display()

@@ -8,6 +8,8 @@
 //!
 //! Reading a configuration has no effect on the disk: folders are made by whoever uses them.
 
+mod change;
+mod edit;
 mod entry;
 mod error;
 mod os_user;
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use pgm_proto::ServerName;
 
+pub use change::Key;
 pub use entry::{Entry, Origin};
 pub use error::ConfigError;
 pub(crate) use error::nearest_hint;

@@ -9,7 +9,7 @@
 
 use super::ConfigError;
 use super::section::Section;
-use super::value::Kind;
+use super::value::{Kind, Literal, Surroundings, Value, Wrong};
 
 /// One setting, as it is declared.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,40 @@ pub struct Setting {
     pub limits: Option<(&'static str, &'static str)>,
     /// When a change takes effect.
     pub reload: ReloadClass,
+    /// Whether a value is one of this setting's.
+    pub(super) check: Check,
+}
+
+/// Reads a value only to see whether that works.
+pub(super) type Check = fn(&Setting, &Literal, &Surroundings<'_>) -> Result<(), Wrong>;
+
+/// The value that is written, within the setting's limits.
+pub(super) fn read<T: Value>(
+    setting: &Setting,
+    literal: &Literal,
+    surroundings: &Surroundings<'_>,
+) -> Result<T, Wrong> {
+    let value = T::read(literal, surroundings)?;
+    let Some((low, high)) = setting.limits else {
+        return Ok(value);
+    };
+    let limit = |text| T::read(&T::KIND.form.literal(text), surroundings);
+    if value.is_within(&limit(low)?, &limit(high)?) {
+        return Ok(value);
+    }
+    Err(Wrong::is(&format!(
+        "{low} to {high}, not {}",
+        value.shown()
+    )))
+}
+
+/// The [`Check`] of a type.
+pub(super) fn check<T: Value>(
+    setting: &Setting,
+    literal: &Literal,
+    surroundings: &Surroundings<'_>,
+) -> Result<(), Wrong> {
+    read::<T>(setting, literal, surroundings).map(drop)
 }
 
 /// What holds for a setting that is not in the file.
@@ -164,6 +198,7 @@ macro_rules! settings {
             default: { use $crate::config::registry::DefaultValue::*; $default },
             limits: settings!(@limits $($low, $high)?),
             reload: $crate::config::registry::ReloadClass::$reload,
+            check: $crate::config::registry::check::<$kind>,
         }
     };
     (@key "", $field:ident) => { stringify!($field) };

@@ -11,10 +11,10 @@ use pgm_proto::{Secret, ServerName};
 
 use super::entry::{Entry, Origin};
 use super::error::{ConfigError, nearest, nearest_hint};
-use super::registry::{DefaultValue, Setting};
+use super::registry::{DefaultValue, Setting, read};
 use super::settings;
 use super::source::{Field, Piece, Source};
-use super::value::{Literal, Surroundings, Value, Wrong};
+use super::value::{Literal, Surroundings, Value};
 
 /// What a reading of a configuration shares.
 pub(super) struct Reading<'a> {
@@ -220,26 +220,6 @@ impl<'a, 'r> Section<'a, 'r> {
             (None, name) => format!("`{name}`"),
         }
     }
-}
-
-/// The value that is written, within its limits.
-fn read<T: Value>(
-    setting: &Setting,
-    literal: &Literal,
-    surroundings: &Surroundings<'_>,
-) -> Result<T, Wrong> {
-    let value = T::read(literal, surroundings)?;
-    let Some((low, high)) = setting.limits else {
-        return Ok(value);
-    };
-    let limit = |text| T::read(&T::KIND.form.literal(text), surroundings);
-    if value.is_within(&limit(low)?, &limit(high)?) {
-        return Ok(value);
-    }
-    Err(Wrong {
-        text: format!(" is {low} to {high}, not {}", value.shown()),
-        hint: None,
-    })
 }
 
 /// The names of the fields in the section with this dotted name.

@@ -4,6 +4,7 @@
 //! each piece as what its field needs. So every error, also one about the meaning of a value, knows where it stands.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -85,6 +86,13 @@ impl<'a> Source<'a> {
         self.read(piece.trim().get_ron(), what)
     }
 
+    /// Where a piece is in the text, without the white space and comments around it.
+    pub(super) fn span(&self, piece: Piece<'a>) -> Range<usize> {
+        let written = piece.trim().get_ron();
+        let start = self.offset(written);
+        start..start + written.len()
+    }
+
     /// A piece that is a string, parsed as a `T`; the parser's own words say what is wrong.
     pub(super) fn parsed<T>(&self, piece: Piece<'a>, what: &str) -> Result<T, ConfigError>
     where
@@ -131,7 +139,7 @@ impl<'a> Source<'a> {
     }
 
     /// Where `part`, which is a slice of the text, begins in it.
-    fn offset(&self, part: &str) -> usize {
+    pub(super) fn offset(&self, part: &str) -> usize {
         (part.as_ptr() as usize)
             .saturating_sub(self.text.as_ptr() as usize)
             .min(self.text.len())

@@ -39,13 +39,7 @@ impl Value for HookCommand {
 
     fn text(&self) -> String {
         match self {
-            Self::Words(words) => {
-                let words: Vec<String> = words
-                    .iter()
-                    .map(|word| super::super::quoted(word))
-                    .collect();
-                format!("[{}]", words.join(", "))
-            }
+            Self::Words(words) => Literal::List(words.clone()).ron(Form::TextOrList),
             Self::Shell(command) => command.clone(),
         }
     }

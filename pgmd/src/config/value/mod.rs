@@ -15,6 +15,7 @@ mod text;
 use std::path::Path;
 
 use super::error::nearest_hint;
+use super::quoted;
 
 pub use choice::{LogLevel, LogMode, LogType, ServerMode};
 pub use command::{HookCommand, MasterKeySource};
@@ -106,6 +107,27 @@ impl Form {
     }
 }
 
+impl Literal {
+    /// As it is written in the file.
+    pub(super) fn ron(&self, form: Form) -> String {
+        match self {
+            Self::Text(text)
+                if form == Form::Either
+                    && !text.is_empty()
+                    && text.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                text.clone()
+            }
+            Self::Text(text) => quoted(text),
+            Self::Word(word) => word.clone(),
+            Self::List(texts) => {
+                let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+                format!("[{}]", texts.join(", "))
+            }
+        }
+    }
+}
+
 /// Whether this stands for no value.
 fn is_unset(typed: &str) -> bool {
     typed.eq_ignore_ascii_case("none")
@@ -140,7 +162,7 @@ pub(super) struct Wrong {
 
 impl Wrong {
     /// `KEY is WHAT`.
-    fn is(what: &str) -> Self {
+    pub(super) fn is(what: &str) -> Self {
         Self {
             text: format!(" is {what}"),
             hint: None,
