@@ -1,5 +1,6 @@
 //! What can be typed: every command and option, with the help that is printed for it.
 
+mod conf;
 mod job;
 
 pub(crate) mod admin;
@@ -12,6 +13,7 @@ use pgm_proto::{Lsn, ServerName, SlotName, TimelineId};
 
 use self::admin::AdminCommand;
 
+pub(crate) use conf::{ConfCommand, ConfLsArguments, ConfSetArguments};
 pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
 
 const STYLES: Styles = Styles::styled()
@@ -120,6 +122,9 @@ pub(crate) enum Command {
     /// Make the master key; manage passwords and users
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Show and change the settings of pgmd
+    #[command(subcommand, visible_alias = "config")]
+    Conf(ConfCommand),
     /// Stop pgmd in order
     Shutdown,
     /// Print the completion script for a shell

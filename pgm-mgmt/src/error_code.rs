@@ -55,6 +55,8 @@ pub enum ErrorCode {
     UnknownBackup,
     /// No such job.
     UnknownJob,
+    /// No such setting.
+    UnknownSetting,
     /// A job of that kind already runs for the server.
     AlreadyRunning,
     /// The job was cancelled.
@@ -91,6 +93,7 @@ impl ErrorCode {
             Self::UnknownServer => "unknown_server",
             Self::UnknownBackup => "unknown_backup",
             Self::UnknownJob => "unknown_job",
+            Self::UnknownSetting => "unknown_setting",
             Self::AlreadyRunning => "already_running",
             Self::Cancelled => "cancelled",
             Self::ServerUnreachable => "server_unreachable",

@@ -28,6 +28,7 @@ mod place;
 mod request;
 mod response;
 mod role;
+mod settings;
 mod users;
 
 pub use client::{Client, ClientError, Deadlines};
@@ -43,10 +44,14 @@ pub use request::{
 };
 pub use response::{
     BackupDetails, BackupList, BackupStatus, BackupSummary, Cleared, DaemonStatus, Gap,
-    PlannedRestore, Pong, Reloaded, Response, RestoreOutcome, RunningJobs, ServerBackups,
-    ServerState, ServerStatus, Stopping, TablespaceSummary,
+    PlannedRestore, Pong, Response, RestoreOutcome, RunningJobs, ServerBackups, ServerState,
+    ServerStatus, Stopping, TablespaceSummary,
 };
 pub use role::{Access, Reach, Role};
+pub use settings::{
+    Reloaded, SettingChange, SettingEffect, SettingList, SettingReload, SettingSet, SettingSource,
+    SettingValue,
+};
 pub use users::UsersReloaded;
 
 /// The newest version of the protocol that this crate speaks; [`Pong`] carries the daemon's.

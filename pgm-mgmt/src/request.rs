@@ -78,6 +78,18 @@ pub enum Request {
     Start(Box<Request>),
     /// Forget the jobs that have ended. Answer: [`crate::Response::Cleared`].
     ClearJobs,
+    /// What do the settings say? Answer: [`crate::Response::Settings`].
+    Settings {
+        /// Only this setting (`management.port`) or section (`servers.prod`).
+        key: Option<String>,
+    },
+    /// Change a setting in the file and read that again. Answer: [`crate::Response::SettingSet`].
+    SetSetting {
+        /// The setting.
+        key: String,
+        /// The value as it is typed after `conf set KEY`; none for the default.
+        value: Option<String>,
+    },
     /// Read the configuration again. Answer: [`crate::Response::Reloaded`].
     Reload,
     /// Read the vault and the admins again. Answer: [`crate::Response::UsersReloaded`].
@@ -105,8 +117,11 @@ impl Request {
             Self::Follow { .. } => "job wait",
             Self::Start(request) => request.name(),
             Self::ClearJobs => "clear jobs",
-            Self::Reload => "reload",
             Self::ReloadUsers => "reload-users",
+            Self::Settings { key: None } => "conf ls",
+            Self::Settings { key: Some(_) } => "conf get",
+            Self::SetSetting { .. } => "conf set",
+            Self::Reload => "conf reload",
             Self::Shutdown => "shutdown",
         }
     }
@@ -127,6 +142,8 @@ impl Request {
             | Self::Job { .. }
             | Self::Follow { .. }
             | Self::ClearJobs
+            | Self::Settings { .. }
+            | Self::SetSetting { .. }
             | Self::Reload
             | Self::ReloadUsers
             | Self::Shutdown => None,
@@ -138,6 +155,7 @@ impl Request {
         match self {
             Self::Start(request) => request.access(),
             Self::Hello(_)
+            | Self::Settings { .. }
             | Self::ListJobs { .. }
             | Self::Job { .. }
             | Self::Follow { .. }
@@ -151,6 +169,7 @@ impl Request {
             | Self::Restore(_)
             | Self::Cancel { .. }
             | Self::ClearJobs
+            | Self::SetSetting { .. }
             | Self::Reload
             | Self::ReloadUsers
             | Self::Shutdown => Access::Change,

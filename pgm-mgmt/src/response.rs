@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{JobId, JobProgress};
 use crate::hello::Welcome;
 use crate::jobs::{JobList, JobRecord, StartedJob};
+use crate::settings::{Reloaded, SettingList, SettingSet};
 use crate::users::UsersReloaded;
 
 /// The answer to a request that succeeded.
@@ -43,6 +44,10 @@ pub enum Response {
     Started(StartedJob),
     /// To [`crate::Request::ClearJobs`].
     Cleared(Cleared),
+    /// To [`crate::Request::Settings`].
+    Settings(SettingList),
+    /// To [`crate::Request::SetSetting`].
+    SettingSet(SettingSet),
     /// To [`crate::Request::Reload`].
     Reloaded(Reloaded),
     /// To [`crate::Request::ReloadUsers`].
@@ -335,15 +340,6 @@ pub struct RestoreOutcome {
 pub struct RunningJobs {
     /// Oldest first.
     pub jobs: Vec<JobProgress>,
-}
-
-/// The configuration was read again.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Reloaded {
-    /// What changed and is in force now, one line each.
-    pub applied: Vec<String>,
-    /// What changed and waits for a restart, one line each.
-    pub restart_required: Vec<String>,
 }
 
 /// Something was emptied or set back.

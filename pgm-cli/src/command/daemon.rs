@@ -91,9 +91,10 @@ impl From<ClientError> for CliError {
         let failure = match &error {
             unreachable if unreachable.is_unreachable() => Failure::Unreachable,
             ClientError::Refused(refused) => match refused.code {
-                ErrorCode::UnknownServer | ErrorCode::UnknownBackup | ErrorCode::UnknownJob => {
-                    Failure::NotFound
-                }
+                ErrorCode::UnknownServer
+                | ErrorCode::UnknownBackup
+                | ErrorCode::UnknownJob
+                | ErrorCode::UnknownSetting => Failure::NotFound,
                 ErrorCode::BadRequest | ErrorCode::BadValue | ErrorCode::Configuration => {
                     Failure::Usage
                 }

@@ -4,6 +4,7 @@ mod admin;
 mod backup;
 mod check;
 mod completions;
+mod conf;
 mod daemon;
 mod info;
 mod init;
@@ -65,6 +66,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Wal(WalCommand::Get(arguments)) => wal_get::run(&cx, &arguments),
         Command::Wal(WalCommand::Receive(arguments)) => wal_receive::run(&cx, &arguments),
         Command::Admin(command) => admin::run(&cx, command),
+        Command::Conf(command) => conf::run(&cx, command),
         Command::Shutdown => shutdown::run(&cx),
         Command::Completions(arguments) => Ok(completions::run(&arguments)),
         Command::Man => man::run(),

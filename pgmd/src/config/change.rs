@@ -10,6 +10,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use pgm_proto::Secret;
+
 use super::edit::{self, Place, PlaceSection};
 use super::entry::Entry;
 use super::error::{ConfigError, nearest};
@@ -114,8 +116,8 @@ impl Config {
 
     /// Sets `key` in the file of this configuration to `value`, as it is typed; to its default when there is none.
     ///
-    /// This configuration stays as it is: the file has to be read again.
-    pub fn change_file(&self, key: &Key, value: Option<&str>) -> Result<(), ConfigError> {
+    /// This configuration stays as it is: the file has to be read again. Returns how the file was before.
+    pub fn change_file(&self, key: &Key, value: Option<&str>) -> Result<Before, ConfigError> {
         let setting = key.setting()?;
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let (text, mode) = reader::read(&self.file)?;
@@ -127,14 +129,42 @@ impl Config {
                 mode,
             });
         }
-        if new == text {
-            return Ok(());
+        if new != text {
+            write(&self.file, &new)?;
         }
-        replace(&self.file, &new).map_err(|source| ConfigError::Write {
+        Ok(Before {
             file: self.file.clone(),
-            source,
+            text: Secret::new(text),
+            after: Secret::new(new),
         })
     }
+}
+
+/// A file as it was before a change.
+#[derive(Debug)]
+pub struct Before {
+    file: PathBuf,
+    text: Secret,
+    after: Secret,
+}
+
+impl Before {
+    /// Takes the change back, unless somebody has changed the file since.
+    pub fn restore(self) -> Result<(), ConfigError> {
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, _) = reader::read(&self.file)?;
+        if now == self.after.expose() && now != self.text.expose() {
+            write(&self.file, self.text.expose())?;
+        }
+        Ok(())
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<(), ConfigError> {
+    replace(file, text).map_err(|source| ConfigError::Write {
+        file: file.to_owned(),
+        source,
+    })
 }
 
 /// The text with `key` set to `value`, or taken out.

@@ -271,7 +271,7 @@ proptest! {
             let config = Config::parse(Path::new(FILE), &without).unwrap();
             prop_assert_eq!(comments(&without), comments(&text), "{}", without);
             let entry = config.entries_of(Some(key)).unwrap()[0];
-            prop_assert_eq!(entry.origin, super::super::Origin::Default);
+            prop_assert_eq!(entry.line, None);
             text = new;
         }
     }

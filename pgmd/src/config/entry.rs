@@ -13,29 +13,22 @@ pub struct Entry {
     pub setting: &'static Setting,
     /// The server it belongs to, when it belongs to one.
     pub server: Option<ServerName>,
-    /// Its value for everybody to see.
-    pub shown: String,
-    /// Where the value comes from.
-    pub origin: Origin,
-    /// The value that stands in the file and waits for a restart.
-    pub pending: Option<String>,
+    /// Its value for everybody to see; none when it has none.
+    pub value: Option<String>,
+    /// The line of the file that says so, from 1; none for a default.
+    pub line: Option<usize>,
+    /// What stands in the file and waits for a restart.
+    pub pending: Option<Box<Self>>,
     /// Its canonical text, from which it can be read again.
     pub(super) text: Secret,
 }
 
-/// Where a value comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// The file says so, at this line.
-    File {
-        /// The line, from 1.
-        line: usize,
-    },
-    /// It is the default.
-    Default,
-}
-
 impl Entry {
+    /// The value, or `none`.
+    pub fn shown(&self) -> &str {
+        self.value.as_deref().unwrap_or("none")
+    }
+
     /// Whether a change waits for the next start.
     pub(super) fn needs_restart(&self) -> bool {
         self.setting.reload == ReloadClass::Restart

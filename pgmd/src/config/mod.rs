@@ -14,6 +14,7 @@ mod entry;
 mod error;
 mod os_user;
 mod reader;
+mod reference;
 mod registry;
 mod sample;
 mod section;
@@ -25,11 +26,12 @@ use std::path::{Path, PathBuf};
 
 use pgm_proto::ServerName;
 
-pub use change::Key;
-pub use entry::{Entry, Origin};
+pub use change::{Before, Key};
+pub use entry::Entry;
 pub use error::ConfigError;
 pub(crate) use error::nearest_hint;
 pub use os_user::OsUser;
+pub use reference::{REGENERATE, page as reference_page};
 pub use registry::{DefaultValue, ReloadClass, Setting};
 use sample::quoted;
 pub use sample::{Sample, sample};

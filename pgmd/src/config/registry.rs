@@ -47,10 +47,7 @@ pub(super) fn read<T: Value>(
     if value.is_within(&limit(low)?, &limit(high)?) {
         return Ok(value);
     }
-    Err(Wrong::is(&format!(
-        "{low} to {high}, not {}",
-        value.shown()
-    )))
+    Err(Wrong::is(&format!("{low} to {high}, not {}", value.text())))
 }
 
 /// The [`Check`] of a type.

@@ -1,8 +1,11 @@
-//! The configuration that `pgm-cli init` writes: short, commented, and read back by a test.
+//! The configuration that `pgm-cli init` writes: short, commented with the help of its settings, and read back by a test.
 
 use std::fmt::Write as _;
 
 use pgm_proto::ServerName;
+
+use super::registry::{DefaultValue, Setting};
+use super::{settings, value::Literal};
 
 /// What a new configuration contains.
 #[derive(Debug, Clone, Copy)]
@@ -28,18 +31,88 @@ pub fn sample(servers: &[(ServerName, String)]) -> String {
 impl Sample<'_> {
     /// The text of the configuration.
     pub fn text(&self) -> String {
-        let mut entries = String::new();
-        for (name, conninfo) in self.servers {
-            let _ = write!(
-                entries,
-                "        {name}: (\n            conninfo: {conninfo},\n            slot: {slot},\n            create_slot: true,\n        ),\n",
-                name = quoted(name.as_str()),
-                conninfo = quoted(conninfo),
-                slot = quoted(self.slot),
-            );
+        let mut text = HEAD.to_owned();
+        for key in ["log_level", "unix_socket_dir", "spool", "jobs_max"] {
+            let _ = writeln!(text, "{}", field("    ", key, None));
         }
-        HEAD.replace("@REPOSITORY@", &quoted(self.repository)) + &entries + TAIL
+        let repository = field("        ", "repository.path", Some(self.repository));
+        let compression = field("        ", "repository.compression", None);
+        let _ = writeln!(text, "    repository: (\n{repository}{compression}    ),\n");
+        text += "    // The servers to protect.\n    servers: {\n";
+        for (number, (name, conninfo)) in self.servers.iter().enumerate() {
+            let _ = writeln!(text, "        {}: (", quoted(name.as_str()));
+            let values = [
+                ("conninfo", Some(conninfo.as_str())),
+                ("slot", Some(self.slot)),
+                ("create_slot", None),
+            ];
+            for (key, value) in values {
+                let entry = field("            ", &format!("servers.NAME.{key}"), value);
+                // Once is enough for what a setting is for.
+                let described = number == 0;
+                let lines = entry
+                    .lines()
+                    .filter(|line| described || !line.trim_start().starts_with("//"));
+                for line in lines {
+                    let _ = writeln!(text, "{line}");
+                }
+            }
+            text += "        ),\n";
+        }
+        text + "    },\n)\n"
     }
+}
+
+const HEAD: &str = "\
+// pgmd's configuration (RON). Check it with: pgmd --check-config -c THIS_FILE
+// After a change: pgm-cli conf reload. Every setting: pgm-cli conf ls --long, and docs/configuration.md.
+// Relative paths start at the folder of this file; $NAME is an environment variable.
+(
+";
+
+/// A setting with its help as a comment, and its default when there is no `value`.
+fn field(indent: &str, key: &str, value: Option<&str>) -> String {
+    let declared = settings::all()
+        .into_iter()
+        .find(|setting| setting.key == key);
+    declared.map_or_else(String::new, |setting| {
+        let name = key.rsplit('.').next().unwrap_or(key);
+        let mut text = String::new();
+        for line in comment(setting) {
+            let _ = writeln!(text, "{indent}// {line}");
+        }
+        let _ = writeln!(text, "{indent}{name}: {},", written(setting, value));
+        text
+    })
+}
+
+fn written(setting: &Setting, value: Option<&str>) -> String {
+    let form = setting.kind.form;
+    match (value, setting.default) {
+        // Taken as it is: a path may be one that means something else when typed.
+        (Some(value), _) => Literal::Text(value.to_owned()).ron(form),
+        (None, DefaultValue::Is(default)) => form.literal(default).ron(form),
+        (None, _) => "None".to_owned(),
+    }
+}
+
+/// The help and the choices, in lines that fit.
+fn comment(setting: &Setting) -> Vec<String> {
+    let mut words = setting.help.to_owned();
+    if !setting.kind.choices.is_empty() && setting.kind.name != "switch" {
+        words = format!("{words} One of {}.", setting.kind.choices.join(", "));
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in words.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + word.len() < 100 => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// `text` as a RON string, with no more escapes than it needs.
@@ -57,36 +130,6 @@ pub(super) fn quoted(text: &str) -> String {
     quoted.push('"');
     quoted
 }
-
-const HEAD: &str = "\
-// pgmd's configuration (RON). Check it with: pgmd --check-config -c THIS_FILE
-// After a change: kill -HUP pgmd. Relative paths start at the folder of this file.
-(
-    // error, warn, info, debug or trace
-    log_level: \"info\",
-
-    // The management socket (.s.pgmd) and the lock file (pgmd.pid) are here.
-    unix_socket_dir: \"run\",
-
-    // Where backups and archived WAL rest. compression: zstd:1 to zstd:19, lz4, gzip:1 to gzip:9, none
-    repository: (
-        path: @REPOSITORY@,
-        compression: \"zstd:3\",
-    ),
-
-    // WAL becomes durable here before it is acknowledged, and is archived from here.
-    spool: \"spool\",
-
-    // How many backups and restores may run at the same time.
-    jobs_max: 2,
-
-    servers: {
-        // conninfo: as libpq's, key=value or a URL. Passwords belong into ~/.pgpass of pgmd's user; one that is
-        // written here is accepted when only the owner can read this file (chmod 600).
-        // slot: the physical replication slot that keeps WAL for pgmd; made when missing if create_slot is true.
-";
-
-const TAIL: &str = "    },\n)\n";
 
 #[cfg(test)]
 mod tests {

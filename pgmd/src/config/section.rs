@@ -9,7 +9,7 @@ use std::path::Path;
 
 use pgm_proto::{Secret, ServerName};
 
-use super::entry::{Entry, Origin};
+use super::entry::Entry;
 use super::error::{ConfigError, nearest, nearest_hint};
 use super::registry::{DefaultValue, Setting, read};
 use super::settings;
@@ -139,7 +139,7 @@ impl<'a, 'r> Section<'a, 'r> {
             Some(server) => format!("`{name}` of `{server}`"),
             None => format!("`{}`", setting.key),
         };
-        let (value, origin) = match self.fields.get(name) {
+        let (value, line) = match self.fields.get(name) {
             Some(piece) => {
                 let value = read::<T>(
                     setting,
@@ -147,16 +147,11 @@ impl<'a, 'r> Section<'a, 'r> {
                     &self.reading.surroundings,
                 )
                 .map_err(|wrong| source.error(piece, what + &wrong.text, wrong.hint))?;
-                (
-                    value,
-                    Origin::File {
-                        line: source.line(piece),
-                    },
-                )
+                (value, Some(source.line(piece)))
             }
-            None => (self.default(setting, name)?, Origin::Default),
+            None => (self.default(setting, name)?, None),
         };
-        Ok(self.record(setting, name, value, origin))
+        Ok(self.record(setting, name, value, line))
     }
 
     fn default<T: Value>(&self, setting: &'static Setting, name: &str) -> Result<T, ConfigError> {
@@ -180,7 +175,7 @@ impl<'a, 'r> Section<'a, 'r> {
         setting: &'static Setting,
         name: &str,
         value: T,
-        origin: Origin,
+        line: Option<usize>,
     ) -> T {
         let key = match &self.server {
             Some(server) => format!("servers.{server}.{name}"),
@@ -190,8 +185,8 @@ impl<'a, 'r> Section<'a, 'r> {
             key,
             setting,
             server: self.server.clone(),
-            shown: value.shown(),
-            origin,
+            value: value.shown(),
+            line,
             pending: None,
             text: Secret::new(value.text()),
         };
@@ -202,9 +197,9 @@ impl<'a, 'r> Section<'a, 'r> {
         {
             let literal = T::KIND.form.literal(before.text.expose());
             if let Ok(old) = T::read(&literal, &self.reading.surroundings) {
-                let new = std::mem::replace(&mut value, old);
+                value = old;
                 entry = Entry {
-                    pending: Some(new.shown()),
+                    pending: Some(Box::new(entry)),
                     ..(*before).clone()
                 };
             }

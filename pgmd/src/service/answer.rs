@@ -9,7 +9,7 @@ use pgm_mgmt::{
 use pgm_proto::ServerName;
 
 use super::caller::Caller;
-use super::{audited, jobs, status};
+use super::{audited, configuration, jobs, status};
 use crate::repository;
 use crate::supervisor::{Daemon, JobRequest, JobTicket};
 use crate::worker::Task;
@@ -66,13 +66,17 @@ async fn carry_out(
         Request::Follow { job } => return daemon.jobs().attach(job).map(Answer::Job),
         Request::Start(request) => return Box::pin(jobs::start(daemon, caller, *request)).await,
         Request::ClearJobs => jobs::clear(daemon, caller),
-        Request::Reload => {
-            Response::Reloaded(daemon.reload().await.map_err(|error| error.to_answer())?)
-        }
         Request::ReloadUsers => {
             let reloaded = daemon.reload_users().await;
             Response::UsersReloaded(reloaded.map_err(|error| error.to_answer())?)
         }
+        Request::Settings { key } => {
+            Response::Settings(configuration::list(&daemon.config(), key.as_deref())?)
+        }
+        Request::SetSetting { key, value } => {
+            configuration::set(daemon, caller, &key, value).await?
+        }
+        Request::Reload => Response::Reloaded(configuration::reload(daemon, caller).await?),
         Request::Shutdown => Response::Stopping(Stopping {
             pid: std::process::id(),
         }),

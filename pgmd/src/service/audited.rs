@@ -7,6 +7,7 @@ use pgm_mgmt::{Access, BackupChoice, Error, Request, RestoreOptions, TargetPoint
 use super::answer::Answer;
 use super::caller::Caller;
 use crate::audit::{Outcome, Record};
+use crate::config::Key;
 use crate::supervisor::Daemon;
 
 /// A request whose outcome will be recorded.
@@ -57,7 +58,21 @@ fn with_facts(record: Record, request: &Request) -> Record {
     match request {
         Request::Restore(options) => restore(record, options),
         Request::Cancel { job } => record.job(*job),
+        Request::SetSetting { key, value } => setting(record, key, value.as_deref()),
         _ => record,
+    }
+}
+
+fn setting(record: Record, key: &str, value: Option<&str>) -> Record {
+    let key = Key::new(key);
+    let record = record.fact("setting", key.as_str());
+    let shown = key
+        .setting()
+        .is_ok_and(|setting| !setting.kind.may_hold_secrets());
+    match value {
+        Some(value) if shown => record.fact("value", value),
+        Some(_) => record,
+        None => record.fact("value", "default"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the daemon offers to others.
 
+pub mod configuration;
 pub mod management;
 pub mod remote;
 

@@ -175,7 +175,7 @@ async fn report_reload(daemon: Arc<Daemon>) {
     // What was applied is logged by the reload itself.
     let began = Instant::now();
     let reloaded = daemon.reload().await;
-    let record = Record::new("reload", "SIGHUP").took(began.elapsed());
+    let record = Record::new("conf reload", "SIGHUP").took(began.elapsed());
     let failed = reloaded.as_ref().err().map(ReloadError::to_answer);
     let how = failed
         .as_ref()

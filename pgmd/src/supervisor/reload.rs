@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pgm_mgmt::Reloaded;
+use pgm_mgmt::{Reloaded, SettingChange, SettingEffect};
 use pgm_proto::ServerName;
 
 use crate::config::{Config, Entry, ReloadClass};
@@ -35,10 +35,13 @@ pub(super) fn plan(old: &Config, new: Config) -> Plan {
             continue; // of a new server
         };
         if let Some(pending) = &entry.pending {
-            let line = format!("{}: {} -> {pending}", entry.key, entry.shown);
-            report.restart_required.push(line);
+            let change = change(before, pending, SettingEffect::RestartRequired);
+            report.restart_required.push(line(&change));
+            report.changes.push(change);
         } else if !entry.same_value(before) {
-            report.applied.push(change(before, entry));
+            let change = change(before, entry, SettingEffect::Applied);
+            report.applied.push(line(&change));
+            report.changes.push(change);
             renewed.note(entry);
         }
     }
@@ -85,12 +88,23 @@ impl Renewed {
     }
 }
 
-/// `log_level: info -> debug`.
-fn change(before: &Entry, after: &Entry) -> String {
-    if before.shown == after.shown {
-        return format!("{} has changed", after.key); // a password
+fn change(before: &Entry, after: &Entry, effect: SettingEffect) -> SettingChange {
+    SettingChange {
+        key: after.key.clone(),
+        from: before.value.clone(),
+        to: after.value.clone(),
+        effect,
     }
-    format!("{}: {} -> {}", after.key, before.shown, after.shown)
+}
+
+/// `log_level: info -> debug`.
+fn line(change: &SettingChange) -> String {
+    let key = &change.key;
+    if change.from == change.to {
+        return format!("{key} has changed"); // a password
+    }
+    let shown = |value: &Option<String>| value.as_deref().unwrap_or("none").to_owned();
+    format!("{key}: {} -> {}", shown(&change.from), shown(&change.to))
 }
 
 #[cfg(test)]

@@ -44,11 +44,11 @@ impl Value for ConninfoText {
         self.text.expose().to_owned()
     }
 
-    fn shown(&self) -> String {
-        if self.parsed.has_password() {
-            format!("{} password=***", self.parsed.redacted())
+    fn shown(&self) -> Option<String> {
+        Some(if self.parsed.has_password() {
+            self.parsed.redacted()
         } else {
             self.text()
-        }
+        })
     }
 }

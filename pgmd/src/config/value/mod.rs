@@ -34,9 +34,9 @@ pub(super) trait Value: Sized + Clone + PartialEq {
     /// The canonical text; [`Form::literal`] of it reads back to the same value.
     fn text(&self) -> String;
 
-    /// The text for everybody to see.
-    fn shown(&self) -> String {
-        self.text()
+    /// The text for everybody to see; none for no value.
+    fn shown(&self) -> Option<String> {
+        Some(self.text())
     }
 
     /// Whether it lies between two values of its kind; everything does where there is no order.
@@ -66,6 +66,16 @@ impl Kind {
             unit: None,
             choices: &[],
         }
+    }
+
+    /// Whether a value can hold a password or a key.
+    pub(crate) fn may_hold_secrets(&self) -> bool {
+        self.runs_commands() || self.name == ConninfoText::KIND.name
+    }
+
+    /// Whether a value can name a command that the daemon will run.
+    pub(crate) fn runs_commands(&self) -> bool {
+        [HookCommand::KIND.name, MasterKeySource::KIND.name].contains(&self.name)
     }
 }
 
@@ -204,8 +214,8 @@ impl<T: Value> Value for Option<T> {
         self.as_ref().map_or_else(|| "none".to_owned(), T::text)
     }
 
-    fn shown(&self) -> String {
-        self.as_ref().map_or_else(|| "none".to_owned(), T::shown)
+    fn shown(&self) -> Option<String> {
+        self.as_ref().and_then(T::shown)
     }
 
     fn is_within(&self, low: &Self, high: &Self) -> bool {

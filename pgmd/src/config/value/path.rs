@@ -21,8 +21,8 @@ impl Value for PathBuf {
         written_path(self)
     }
 
-    fn shown(&self) -> String {
-        self.display().to_string()
+    fn shown(&self) -> Option<String> {
+        Some(self.display().to_string())
     }
 }
 
@@ -61,8 +61,8 @@ impl Value for PathTemplate {
         written_path(&self.0)
     }
 
-    fn shown(&self) -> String {
-        self.0.display().to_string()
+    fn shown(&self) -> Option<String> {
+        Some(self.0.display().to_string())
     }
 }
 

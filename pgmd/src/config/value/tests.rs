@@ -172,8 +172,9 @@ fn no_value_is_none() {
 #[test]
 fn a_password_is_not_shown() {
     let conninfo = typed::<ConninfoText>("postgresql://u:geheim@h/db").unwrap();
-    assert!(!conninfo.shown().contains("geheim"), "{}", conninfo.shown());
-    assert!(conninfo.shown().contains("password=***"));
+    let shown = conninfo.shown().unwrap();
+    assert!(!shown.contains("geheim"), "{shown}");
+    assert!(shown.contains("password=***"), "{shown}");
     assert!(!format!("{conninfo:?}").contains("geheim"));
     assert_eq!(conninfo.expose(), "postgresql://u:geheim@h/db");
 }
