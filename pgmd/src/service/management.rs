@@ -1,7 +1,7 @@
 //! The management socket: who may speak, how many, and how fast they must be.
 //!
 //! The socket has mode 0600, and the kernel's word on who is at the other end is asked for besides: the daemon's own user
-//! or root. Clients that send garbage, or half a message, or do not read, are dropped without anybody else noticing.
+//! or root. With a group (`unix_socket_group`) the mode is 0660, and its members may speak, too. Clients that send garbage, or half a message, or do not read, are dropped without anybody else noticing.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::caller::{Caller, Origin};
 use super::conversation;
+use super::socket_group::SocketGroup;
 use crate::config::OsUser;
 use crate::supervisor::{Daemon, StartError};
 
@@ -30,13 +31,14 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 /// The listening socket; its file goes when the value does.
 #[derive(Debug)]
 pub struct Listener {
-    listener: UnixListener,
+    socket: UnixListener,
     path: PathBuf,
+    group: Option<SocketGroup>,
 }
 
 impl Listener {
-    /// Listens at `path`. The caller holds the lock of the folder, so a file that is there belongs to a dead daemon.
-    pub fn bind(path: &Path) -> Result<Self, StartError> {
+    /// Listens at `path`, also for members of `group`. The caller holds the lock of the folder, so a file that is there belongs to a dead daemon.
+    pub fn bind(path: &Path, group: Option<SocketGroup>) -> Result<Self, StartError> {
         let failed = |error| StartError::io("listen on", path, error);
         match std::fs::symlink_metadata(path) {
             Ok(meta) if meta.file_type().is_socket() => {
@@ -49,13 +51,18 @@ impl Listener {
             }
             Err(_) => {}
         }
-        let listener = UnixListener::bind(path).map_err(failed)?;
+        let socket = UnixListener::bind(path).map_err(failed)?;
         let listener = Self {
-            listener,
+            socket,
             path: path.to_owned(),
+            group,
         };
         let owner_only = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(path, owner_only).map_err(failed)?;
+        if let Some(group) = group {
+            let failed = |error| StartError::io("open to its group", path, error);
+            group.open(path).map_err(failed)?;
+        }
         Ok(listener)
     }
 }
@@ -71,7 +78,7 @@ impl Drop for Listener {
 pub async fn serve(listener: Listener, daemon: Arc<Daemon>) {
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
-        let stream = match listener.listener.accept().await {
+        let stream = match listener.socket.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 warn!("cannot accept a management client: {error}");
@@ -79,7 +86,7 @@ pub async fn serve(listener: Listener, daemon: Arc<Daemon>) {
                 continue;
             }
         };
-        let admitted = admit(&stream);
+        let admitted = admit(&stream, listener.group);
         let place = Arc::clone(&places).try_acquire_owned();
         let daemon = Arc::clone(&daemon);
         tokio::spawn(async move {
@@ -101,7 +108,7 @@ pub async fn serve(listener: Listener, daemon: Arc<Daemon>) {
 }
 
 /// Who is at the other end, if they may use us.
-fn admit(stream: &UnixStream) -> Result<Caller, Error> {
+fn admit(stream: &UnixStream, group: Option<SocketGroup>) -> Result<Caller, Error> {
     let ours = rustix::process::geteuid().as_raw();
     let credentials = stream.peer_cred().map_err(|error| {
         Error::new(
@@ -110,7 +117,8 @@ fn admit(stream: &UnixStream) -> Result<Caller, Error> {
         )
     })?;
     let uid = credentials.uid();
-    if uid != ours && uid != 0 {
+    let is_member = || group.is_some_and(|group| group.has(&credentials));
+    if uid != ours && uid != 0 && !is_member() {
         warn!("a management client of user {uid} was refused");
         let text = format!("user {uid} may not manage this pgmd");
         let hint = format!("run the command as user {ours}, as whom pgmd runs");

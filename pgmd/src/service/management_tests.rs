@@ -34,7 +34,7 @@ impl Served {
                 .enable_all()
                 .build();
             runtime.unwrap().block_on(async {
-                let listener = Listener::bind(&config.socket()).unwrap();
+                let listener = Listener::bind(&config.socket(), None).unwrap();
                 let daemon = Arc::new(Daemon::idle(config, log).unwrap());
                 ready.send(()).unwrap();
                 tokio::select! {
@@ -211,16 +211,37 @@ fn the_socket_is_the_owners_and_goes_with_the_listener() {
         .build()
         .unwrap();
     let _guard = runtime.enter();
-    let listener = Listener::bind(&path).unwrap();
+    let listener = Listener::bind(&path, None).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     // What a dead daemon left is no obstacle.
-    let second = Listener::bind(&path).unwrap();
+    let second = Listener::bind(&path, None).unwrap();
     drop(listener);
     drop(second);
     assert!(!path.exists());
     std::fs::write(&path, "not a socket").unwrap();
-    assert!(Listener::bind(&path).is_err());
+    assert!(Listener::bind(&path, None).is_err());
     assert!(path.exists());
+}
+
+#[test]
+fn with_a_group_the_socket_and_the_way_to_it_are_the_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run/.s.pgmd");
+    std::fs::create_dir(folder.path().join("run")).unwrap();
+    let owner_only = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(folder.path().join("run"), owner_only).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _guard = runtime.enter();
+    // Our own group is one that everybody may give a file to.
+    let ours = rustix::process::getegid().as_raw();
+    let group = SocketGroup::named(&ours.to_string()).unwrap();
+    let _listener = Listener::bind(&path, Some(group)).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o660, 0o710));
+    assert_eq!(std::fs::metadata(&path).unwrap().gid(), ours);
 }
 
 #[test]
@@ -231,6 +252,6 @@ fn a_path_that_is_too_long_for_a_socket_says_what_to_do() {
         .unwrap();
     let _guard = runtime.enter();
     let folder = tempfile::tempdir().unwrap();
-    let error = Listener::bind(&folder.path().join("x".repeat(120))).unwrap_err();
+    let error = Listener::bind(&folder.path().join("x".repeat(120)), None).unwrap_err();
     assert!(error.hint().unwrap().contains("unix_socket_dir"), "{error}");
 }

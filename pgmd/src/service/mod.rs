@@ -9,6 +9,8 @@ pub(crate) mod audited;
 mod caller;
 mod conversation;
 mod jobs;
+mod socket_group;
 mod status;
 
 pub use caller::{Caller, Origin};
+pub use socket_group::SocketGroup;

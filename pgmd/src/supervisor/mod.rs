@@ -30,7 +30,11 @@ use tracing::{error, info, warn};
 use crate::audit::{self, Record};
 use crate::config::Config;
 use crate::log::LevelHandle;
+<<<<<<< HEAD
 use crate::secrets::SecretsError;
+=======
+use crate::service::SocketGroup;
+>>>>>>> f5d5e34 (pgmd/service: members of unix_socket_group may use the unix socket)
 use crate::service::management::{self, Listener};
 
 pub use daemon::Daemon;
@@ -126,7 +130,7 @@ impl StartError {
 pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     let lock = prepare(&config)?;
     let mut signals = Signals::new().map_err(|error| StartError::system("watch signals", error))?;
-    let listener = Listener::bind(&config.socket())?;
+    let listener = Listener::bind(&config.socket(), socket_group(&config)?)?;
     let (daemon, mut stop_asked) = Daemon::new(config, log)?;
     let daemon = Arc::new(daemon);
     let config = daemon.config();
@@ -169,6 +173,12 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     lock.release();
     info!("pgmd has stopped");
     Ok(())
+}
+
+fn socket_group(config: &Config) -> Result<Option<SocketGroup>, StartError> {
+    let group = config.unix_socket_group.as_deref().map(SocketGroup::named);
+    let failed = |error| StartError::system("open the management socket to a group", error);
+    group.transpose().map_err(failed)
 }
 
 async fn report_reload(daemon: Arc<Daemon>) {
