@@ -116,23 +116,23 @@ settings! {
         /// The port to listen on; 0: no management over TCP.
         port: u16 = Is("0"), Restart;
         /// The certificate for TLS (PEM).
-        tls_cert_file: Option<PathBuf> = Unset("no TLS"), Restart;
+        tls_cert_file: Option<PathBuf> = Unset("no TLS"), Live;
         /// The key of the certificate (PEM); only pgmd's user may be able to read it.
-        tls_key_file: Option<PathBuf> = Unset("no TLS"), Restart;
+        tls_key_file: Option<PathBuf> = Unset("no TLS"), Live;
         /// The certificates (PEM) of which one must have signed a client's certificate.
-        tls_ca_file: Option<PathBuf> = Unset("clients need no certificate"), Restart;
+        tls_ca_file: Option<PathBuf> = Unset("clients need no certificate"), Live;
         /// Whether clients may do without TLS: everybody on the network sees what they do.
-        allow_plaintext: bool = Is("false"), Restart;
+        allow_plaintext: bool = Is("false"), Live;
         /// How long a client may take to show who it is.
-        authentication_timeout: Duration = Is("10s"), Restart, limits("1s", "10min");
-        /// How many clients may be connected at the same time.
-        max_connections: usize = Is("64"), Restart, limits("1", "10000");
-        /// How many of them from the same address.
-        max_connections_per_address: usize = Is("16"), Restart, limits("1", "10000");
+        authentication_timeout: Duration = Is("10s"), Live, limits("1s", "10min");
+        /// How many clients may be logged in at the same time, and as many more may be about to.
+        max_connections: usize = Is("64"), Live, limits("1", "10000");
+        /// How many clients of one address may be about to log in; the next one cuts off the oldest.
+        max_connections_per_address: usize = Is("16"), Live, limits("1", "10000");
         /// A client that sends nothing for this long is disconnected, unless it waits for an answer.
-        idle_timeout: Duration = Is("5min"), Restart, limits("1s", "1d");
+        idle_timeout: Duration = Is("5min"), Live, limits("1s", "1d");
         /// The iteration count of SCRAM-SHA-256 for new passwords.
-        scram_iterations: u32 = Is("4096"), Live, limits("4096", "10000000");
+        scram_iterations: u32 = Is("4096"), Live, limits("4096", "100000");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -22,6 +22,7 @@ use crate::audit::Audit;
 use crate::config::{Config, ServerConfig};
 use crate::log::LevelHandle;
 use crate::secrets::LoadedSecrets;
+use crate::service::remote::Remote;
 use crate::shared_state::SharedState;
 
 /// How long clients may take to hear that the daemon stops, after everything else has ended.
@@ -38,6 +39,7 @@ pub struct Daemon {
     guests: Guests,
     audit: Audit,
     pub(super) secrets: Mutex<Arc<LoadedSecrets>>,
+    remote: OnceLock<Arc<Remote>>,
     /// One reload at a time.
     pub(super) reloading: tokio::sync::Mutex<()>,
     log: LevelHandle,
@@ -45,6 +47,9 @@ pub struct Daemon {
     clock: Instant,
     stop: mpsc::Sender<()>,
 }
+
+/// What a reload read, and what there is to say of the certificate of remote management.
+type ReadAgain = (Config, LoadedSecrets, Option<String>);
 
 impl Daemon {
     /// A daemon that runs nothing yet, and where a request to stop arrives.
@@ -71,6 +76,7 @@ impl Daemon {
             tally: Tally::default(),
             audit,
             secrets: Mutex::new(Arc::new(secrets)),
+            remote: OnceLock::new(),
             reloading: tokio::sync::Mutex::default(),
             log,
             started: Timestamp::now(),
@@ -85,6 +91,11 @@ impl Daemon {
     #[cfg(test)]
     pub(crate) fn idle(config: Config, log: LevelHandle) -> Result<Self, StartError> {
         Self::new(config, log).map(|(daemon, _)| daemon)
+    }
+
+    /// From now on a reload is for `remote`, too.
+    pub(crate) fn offer(&self, remote: Remote) -> Arc<Remote> {
+        Arc::clone(self.remote.get_or_init(|| Arc::new(remote)))
     }
 
     /// The audit log.
@@ -172,8 +183,9 @@ impl Daemon {
         let old = self.config();
         let read = self.read_again(&old).await;
         self.tally.configuration(Outcome::of(&read));
-        let (config, secrets) = read?;
+        let (config, secrets, certificate) = read?;
         let mut plan = reload::plan(&old, config);
+        plan.report.applied.extend(certificate);
         *lock(&self.config) = Arc::new(plan.config.clone());
         for server in self.put_secrets(&plan.config, secrets) {
             if !plan.start.contains(&server) {
@@ -204,10 +216,15 @@ impl Daemon {
         Ok(plan.report)
     }
 
-    async fn read_again(&self, old: &Config) -> Result<(Config, LoadedSecrets), ReloadError> {
+    async fn read_again(&self, old: &Config) -> Result<ReadAgain, ReloadError> {
         let config = old.load_again()?;
         let secrets = users::load(&Arc::new(config.clone())).await?;
-        Ok((config, secrets))
+        // The last thing that may fail, and the first that has an effect.
+        let certificate = match self.remote.get() {
+            Some(remote) => remote.reload(&config)?,
+            None => None,
+        };
+        Ok((config, secrets, certificate))
     }
 
     /// Ends the receive workers of `stop`, then starts those of `start`.

@@ -30,12 +30,10 @@ use tracing::{error, info, warn};
 use crate::audit::{self, Record};
 use crate::config::Config;
 use crate::log::LevelHandle;
-<<<<<<< HEAD
 use crate::secrets::SecretsError;
-=======
 use crate::service::SocketGroup;
->>>>>>> f5d5e34 (pgmd/service: members of unix_socket_group may use the unix socket)
 use crate::service::management::{self, Listener};
+use crate::service::remote::{Remote, RemoteError};
 
 pub use daemon::Daemon;
 pub(crate) use daemon::lock;
@@ -73,6 +71,9 @@ pub enum StartError {
     /// Master key, vault or admins cannot be used.
     #[error("cannot use the secrets: {0}")]
     Secrets(#[from] SecretsError),
+    /// Remote management cannot be offered.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The repository cannot be used.
     #[error("cannot use the repository: {0}")]
     Repository(pgm_backup::Error),
@@ -120,6 +121,7 @@ impl StartError {
                 _ => None,
             },
             Self::Secrets(error) => error.hint(),
+            Self::Remote(error) => error.hint(),
             Self::Repository(error) => error.hint(),
             Self::System { .. } => None,
         }
@@ -131,6 +133,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     let lock = prepare(&config)?;
     let mut signals = Signals::new().map_err(|error| StartError::system("watch signals", error))?;
     let listener = Listener::bind(&config.socket(), socket_group(&config)?)?;
+    let remote = Remote::bind(&config).await?;
     let (daemon, mut stop_asked) = Daemon::new(config, log)?;
     let daemon = Arc::new(daemon);
     let config = daemon.config();
@@ -148,6 +151,10 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
         daemon.start_receiver(server, entry);
     }
     let serving = tokio::spawn(management::serve(listener, Arc::clone(&daemon)));
+    let serving_remote = remote.map(|(remote, listeners)| {
+        let remote = daemon.offer(remote);
+        tokio::spawn(listeners.serve(remote, Arc::clone(&daemon)))
+    });
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
@@ -168,6 +175,9 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     }
     daemon.stop_all().await;
     serving.abort();
+    if let Some(serving) = serving_remote {
+        serving.abort();
+    }
     // The listener removes its socket when it goes.
     let _ = serving.await;
     lock.release();

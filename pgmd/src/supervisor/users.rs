@@ -10,6 +10,7 @@ use tracing::info;
 use super::daemon::{Daemon, lock};
 use crate::config::{Config, ConfigError, ServerConfig};
 use crate::secrets::{LoadedSecrets, Passwords, SecretsError};
+use crate::service::remote::RemoteTlsError;
 use crate::worker::Connection;
 
 /// Why a reload changed nothing.
@@ -21,6 +22,9 @@ pub enum ReloadError {
     /// Master key, vault or admins cannot be used.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    /// The certificate of remote management cannot be used.
+    #[error(transparent)]
+    RemoteTls(#[from] RemoteTlsError),
     /// The task that read them died.
     #[error("cannot read the configuration: {0}")]
     Task(#[from] JoinError),
@@ -41,6 +45,7 @@ impl ReloadError {
         match self {
             Self::Config(error) => error.hint(),
             Self::Secrets(error) => error.hint(),
+            Self::RemoteTls(error) => error.hint(),
             Self::Task(_) => None,
         }
     }

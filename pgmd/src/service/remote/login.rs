@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pgm_mgmt::Role;
 use pgm_proto::ScramIterations;
 use pgm_proto::server::{
-    Encryption, Handshake, HandshakeOptions, Login, Next, PlainText, Refusal, ServerTls,
+    Encryption, Handshake, HandshakeOptions, Login, MockSecret, Next, PlainText, Refusal, ServerTls,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -20,6 +20,7 @@ use super::certificate::PROTOCOL;
 use super::gate::Ticket;
 use super::stream::{Stream, write, write_and_end};
 use crate::config::ManagementConfig;
+use crate::secrets::LoadedSecrets;
 
 /// How much is read at once before a login.
 const CHUNK_BYTES: usize = 2048;
@@ -32,6 +33,7 @@ pub(super) struct Client {
     pub(super) source: Source,
     pub(super) ticket: Ticket,
     pub(super) limits: ManagementConfig,
+    pub(super) secrets: Arc<LoadedSecrets>,
     pub(super) remote: Arc<Remote>,
 }
 
@@ -136,7 +138,7 @@ impl Client {
             encryption,
             plain_text,
             certificate: tls.map(|tls| tls.certificate().to_vec()),
-            mock_secret: self.remote.accounts.mock_secret.clone(),
+            mock_secret: MockSecret::new(*self.secrets.mock.expose()),
             iterations: ScramIterations::new(self.limits.scram_iterations).unwrap_or_default(),
         })
     }
@@ -148,7 +150,10 @@ impl Client {
         handshake: &mut Handshake<Role>,
     ) -> Result<Advanced, Failure> {
         let mut stream = stream;
-        let find = |user: &str| (self.remote.accounts.find)(user);
+        let find = |user: &str| {
+            let admin = self.secrets.admins.find(user)?;
+            Some((admin.verifier.clone(), admin.role))
+        };
         let mut chunk = [0; CHUNK_BYTES];
         loop {
             let count = stream.read(&mut chunk).await?;

@@ -8,7 +8,7 @@
 //! that has not logged in costs one buffer of at most 10 KB and a place that the next one may take ([`gate`]); addresses
 //! whose logins fail wait ([`backoff`]); what takes longer than `authentication_timeout` is cut off.
 //!
-//! Who the users are is not known here: [`Accounts`] tells. What they may do is `caller.rs`'s.
+//! Who the users are is the business of `secrets`; what they may do is `caller.rs`'s.
 
 mod backoff;
 mod certificate;
@@ -24,9 +24,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pgm_mgmt::Role;
-use pgm_proto::ScramVerifier;
-use pgm_proto::server::MockSecret;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -41,18 +38,6 @@ pub use certificate::RemoteTlsError;
 
 /// The pause after a failed accept (no descriptors left, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Finds the verifier and the role of a user, when there is such a user.
-pub type FindUser = dyn Fn(&str) -> Option<(ScramVerifier, Role)> + Send + Sync;
-
-/// Who may log in.
-#[derive(Clone)]
-pub struct Accounts {
-    /// The users.
-    pub find: Arc<FindUser>,
-    /// What stands behind users that do not exist; the same over restarts.
-    pub mock_secret: MockSecret,
-}
 
 /// Why remote management cannot be offered.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +78,6 @@ impl RemoteError {
 /// Remote management, listening.
 pub struct Remote {
     certificate: CurrentCertificate,
-    accounts: Accounts,
     gate: Mutex<Gate<oneshot::Sender<()>>>,
     backoff: Mutex<Backoff>,
     sessions: AtomicUsize,
@@ -112,10 +96,7 @@ impl std::fmt::Debug for Remote {
 
 impl Remote {
     /// Reads the certificate and listens, when `config` has a port for it.
-    pub async fn bind(
-        config: &Config,
-        accounts: Accounts,
-    ) -> Result<Option<(Self, RemoteListeners)>, RemoteError> {
+    pub async fn bind(config: &Config) -> Result<Option<(Self, RemoteListeners)>, RemoteError> {
         let Some(management) = &config.management else {
             return Ok(None);
         };
@@ -123,7 +104,6 @@ impl Remote {
         let listeners = listen(management).await?;
         let remote = Self {
             certificate,
-            accounts,
             gate: Mutex::default(),
             backoff: Mutex::default(),
             sessions: AtomicUsize::new(0),
@@ -232,6 +212,7 @@ fn admit(remote: &Arc<Remote>, daemon: &Arc<Daemon>, stream: TcpStream, address:
         source,
         ticket,
         limits,
+        secrets: daemon.secrets(),
         remote: Arc::clone(remote),
     };
     tokio::spawn(session::run(client, stream, cut, Arc::clone(daemon)));

@@ -6,12 +6,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use pgm_mgmt::{Client, ClientError, Deadlines, ErrorCode, Request, Response};
-use pgm_proto::{ConnInfo, ScramIterations, Secret, Session};
+use pgm_mgmt::{Client, ClientError, Deadlines, ErrorCode, Request, Response, Role};
+use pgm_proto::{ConnInfo, ScramIterations, ScramVerifier, Secret, Session};
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::LogLevel;
+use crate::secrets::Admins;
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -44,10 +45,10 @@ impl Served {
                 .build();
             runtime.unwrap().block_on(async {
                 let log = crate::log::start(LogLevel::Error, "");
-                let bound = Remote::bind(&config, accounts()).await.unwrap();
-                let (remote, listeners) = bound.unwrap();
-                let remote = Arc::new(remote);
+                make_users(&config);
+                let (remote, listeners) = Remote::bind(&config).await.unwrap().unwrap();
                 let daemon = Arc::new(Daemon::idle(config, log).unwrap());
+                let remote = daemon.offer(remote);
                 ready
                     .send((Arc::clone(&remote), Arc::clone(&daemon)))
                     .unwrap();
@@ -124,17 +125,14 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn accounts() -> Accounts {
-    let verifier = ScramVerifier::from_password(&Secret::new("pencil"), ScramIterations::default());
-    let find = move |user: &str| match user {
-        "ann" => Some((verifier.clone(), Role::Admin)),
-        "rob" => Some((verifier.clone(), Role::ReadOnly)),
-        _ => None,
-    };
-    Accounts {
-        find: Arc::new(find),
-        mock_secret: MockSecret::random(),
-    }
+fn make_users(config: &Config) {
+    let verifier =
+        || ScramVerifier::from_password(&Secret::new("pencil"), ScramIterations::default());
+    Admins::edit(&config.admins, |admins| {
+        admins.add(&"ann".parse().unwrap(), Role::Admin, verifier())?;
+        admins.add(&"rob".parse().unwrap(), Role::ReadOnly, verifier())
+    })
+    .unwrap();
 }
 
 /// Writes a new certificate, signed by itself, and its key.
