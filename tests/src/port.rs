@@ -12,13 +12,14 @@ const COUNT: u32 = 12_000;
 
 /// A port on 127.0.0.1 that no other test uses; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Port {
+pub struct Port {
     number: u16,
     claim: PathBuf,
 }
 
 impl Port {
-    pub(crate) fn claim() -> Self {
+    /// Claims one.
+    pub fn claim() -> Self {
         let folder = std::env::temp_dir().join("pgm-ports");
         fs::create_dir_all(&folder).expect("the folder of claimed ports can be made");
         // Runs that do not share a temporary folder begin at different places.
@@ -38,7 +39,8 @@ impl Port {
         panic!("no free port from {FIRST} on");
     }
 
-    pub(crate) fn number(&self) -> u16 {
+    /// Its number.
+    pub fn number(&self) -> u16 {
         self.number
     }
 }

@@ -1,6 +1,7 @@
 //! What the daemon offers to others.
 
 pub mod configuration;
+pub mod http;
 pub mod management;
 pub mod remote;
 
@@ -8,7 +9,11 @@ mod answer;
 pub(crate) mod audited;
 mod caller;
 mod conversation;
+mod facts;
 mod jobs;
+mod listen;
+mod metrics;
+mod overview;
 mod socket_group;
 mod status;
 

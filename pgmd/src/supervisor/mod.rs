@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::log::LevelHandle;
 use crate::secrets::SecretsError;
 use crate::service::SocketGroup;
+use crate::service::http::{HttpError, HttpServer};
 use crate::service::management::{self, Listener};
 use crate::service::remote::{Remote, RemoteError};
 
@@ -77,6 +78,9 @@ pub enum StartError {
     /// The repository cannot be used.
     #[error("cannot use the repository: {0}")]
     Repository(pgm_backup::Error),
+    /// Overview and metrics cannot be served.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The operating system refused something that should always work.
     #[error("cannot {action}: {source}")]
     System {
@@ -123,6 +127,7 @@ impl StartError {
             Self::Secrets(error) => error.hint(),
             Self::Remote(error) => error.hint(),
             Self::Repository(error) => error.hint(),
+            Self::Http(error) => error.hint(),
             Self::System { .. } => None,
         }
     }
@@ -134,6 +139,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     let mut signals = Signals::new().map_err(|error| StartError::system("watch signals", error))?;
     let listener = Listener::bind(&config.socket(), socket_group(&config)?)?;
     let remote = Remote::bind(&config).await?;
+    let http = config.metrics.as_ref().map(HttpServer::bind).transpose()?;
     let (daemon, mut stop_asked) = Daemon::new(config, log)?;
     let daemon = Arc::new(daemon);
     let config = daemon.config();
@@ -155,6 +161,8 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
         let remote = daemon.offer(remote);
         tokio::spawn(listeners.serve(remote, Arc::clone(&daemon)))
     });
+    let http = http.map(|http| http.start(&daemon)).transpose()?;
+    let http = http.map(tokio::spawn);
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
@@ -177,6 +185,9 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     serving.abort();
     if let Some(serving) = serving_remote {
         serving.abort();
+    }
+    if let Some(http) = http {
+        http.abort();
     }
     // The listener removes its socket when it goes.
     let _ = serving.await;
