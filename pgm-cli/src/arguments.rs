@@ -13,7 +13,7 @@ use pgm_proto::{Lsn, ServerName, SlotName, TimelineId};
 
 use self::admin::AdminCommand;
 
-pub(crate) use conf::{ConfCommand, ConfLsArguments, ConfSetArguments};
+pub(crate) use conf::{ConfCommand, ConfImportArguments, ConfLsArguments, ConfSetArguments};
 pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
 
 const STYLES: Styles = Styles::styled()

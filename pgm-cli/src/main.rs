@@ -5,6 +5,7 @@
 mod arguments;
 mod command;
 mod error;
+mod import;
 mod locate;
 mod output;
 

@@ -1,5 +1,7 @@
 //! Commands about the configuration.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 /// What can be done with the configuration.
@@ -16,6 +18,8 @@ pub(crate) enum ConfCommand {
     Set(ConfSetArguments),
     /// Read the configuration file again; says what is in force now and what needs a restart
     Reload,
+    /// Turn a pgmoneta.conf into a configuration of pgmd, and list what has no counterpart
+    Import(ConfImportArguments),
 }
 
 /// Arguments of `conf ls`.
@@ -53,4 +57,18 @@ pub(crate) struct ConfSetArguments {
     /// Go back to the default, by taking the setting out of the file
     #[arg(long, conflicts_with = "value")]
     pub(crate) default: bool,
+}
+
+/// Arguments of `conf import`.
+#[derive(Debug, Args)]
+pub(crate) struct ConfImportArguments {
+    /// The configuration of pgmoneta
+    #[arg(value_name = "PGMONETA_CONF")]
+    pub(crate) file: PathBuf,
+    /// Its users, to say whose passwords have to be entered again
+    #[arg(long, value_name = "PGMONETA_USERS_CONF")]
+    pub(crate) users: Option<PathBuf>,
+    /// The configuration to write; it must not exist. Only the report when left out
+    #[arg(short, long, value_name = "PGMD_RON")]
+    pub(crate) output: Option<PathBuf>,
 }

@@ -9,7 +9,7 @@ use pgm_mgmt::{
 use pgmd::config::Key;
 use pgmd::service::configuration;
 
-use super::{Cx, daemon};
+use super::{Cx, config_import, daemon};
 use crate::arguments::{ConfCommand, ConfLsArguments, ConfSetArguments, Format};
 use crate::error::CliError;
 use crate::output::{Table, print_json};
@@ -20,6 +20,7 @@ pub(super) fn run(cx: &Cx, command: ConfCommand) -> Result<ExitCode, CliError> {
         ConfCommand::Get(arguments) => get(cx, arguments.key),
         ConfCommand::Set(arguments) => set(cx, arguments),
         ConfCommand::Reload => reload(cx),
+        ConfCommand::Import(arguments) => config_import::run(cx, &arguments),
     }
 }
 

@@ -16,11 +16,6 @@ use crate::locate::CONFIG_FILE;
 pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliError> {
     let directory = std::path::absolute(&arguments.target)
         .map_err(|error| failed("find", &arguments.target, &error))?;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&directory)
-        .map_err(|error| failed("make", &directory, &error))?;
     let file = directory.join(CONFIG_FILE);
     let repository = arguments
         .repository
@@ -34,7 +29,7 @@ pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliErr
         repository: &repository.to_string_lossy(),
         slot: "pgmd",
     };
-    write_new(&file, &sample.text())?;
+    write_configuration(&file, &sample.text())?;
     if cx.format == Format::Text {
         println!("wrote {}", file.display());
     }
@@ -53,8 +48,16 @@ pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliErr
     Ok(status)
 }
 
-/// Writes a configuration that only its owner can read, since it may hold passwords.
-fn write_new(file: &Path, text: &str) -> Result<(), CliError> {
+/// Writes a new configuration that only its owner can read, since it may hold passwords, and makes its folder.
+pub(super) fn write_configuration(file: &Path, text: &str) -> Result<(), CliError> {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder {
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| failed("make", folder, &error))?;
+    }
     let opened = OpenOptions::new()
         .write(true)
         .create_new(true)

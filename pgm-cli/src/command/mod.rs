@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod completions;
 mod conf;
+mod config_import;
 mod daemon;
 mod info;
 mod init;

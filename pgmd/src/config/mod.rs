@@ -9,6 +9,7 @@
 //! Reading a configuration has no effect on the disk: folders are made by whoever uses them.
 
 mod change;
+mod draft;
 mod edit;
 mod entry;
 mod error;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use pgm_proto::ServerName;
 
 pub use change::{Before, Key};
+pub use draft::Draft;
 pub use entry::Entry;
 pub use error::ConfigError;
 pub(crate) use error::nearest_hint;
