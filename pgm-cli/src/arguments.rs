@@ -4,6 +4,7 @@ mod conf;
 mod job;
 
 pub(crate) mod admin;
+pub(crate) mod file;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use pgm_proto::{Lsn, ServerName, SlotName, TimelineId};
 
 use self::admin::AdminCommand;
+use self::file::{CompressArguments, FileArguments, SealArguments};
 
 pub(crate) use conf::{ConfCommand, ConfImportArguments, ConfLsArguments, ConfSetArguments};
 pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
@@ -125,6 +127,14 @@ pub(crate) enum Command {
     /// Show and change the settings of pgmd
     #[command(subcommand, visible_alias = "config")]
     Conf(ConfCommand),
+    /// Encrypt a file of this host with the master key, into FILE.pgm
+    Encrypt(SealArguments),
+    /// Decrypt a file that `encrypt` made
+    Decrypt(SealArguments),
+    /// Compress a file of this host, into FILE.zst, FILE.lz4 or FILE.gz
+    Compress(CompressArguments),
+    /// Decompress a file: zstd, lz4, gzip or bzip2, whatever its name
+    Decompress(FileArguments),
     /// Stop pgmd in order
     Shutdown,
     /// Print the completion script for a shell

@@ -73,6 +73,8 @@ pub enum ErrorCode {
     Repository,
     /// The configuration cannot be used; the old one stays.
     Configuration,
+    /// The hook before the operation failed, so it was not begun.
+    HookFailed,
     /// The worker process of the job died.
     WorkerDied,
     /// The daemon is shutting down.
@@ -102,6 +104,7 @@ impl ErrorCode {
             Self::RestoreFailed => "restore_failed",
             Self::Repository => "repository",
             Self::Configuration => "configuration",
+            Self::HookFailed => "hook_failed",
             Self::WorkerDied => "worker_died",
             Self::ShuttingDown => "shutting_down",
             Self::Internal => "internal",

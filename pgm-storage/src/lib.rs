@@ -39,8 +39,10 @@ pub mod seal;
 mod storage;
 
 pub use cancel::{Cancel, Cancelled};
-pub use checksum::crc32c;
-pub use codec::{Codec, Compression, ParseCompressionError};
+pub use checksum::{crc32c, crc32c_append};
+pub use codec::{
+    Codec, Compression, FileFormat, ParseCompressionError, StreamDecoder, StreamEncoder,
+};
 pub use error::{Result, StorageError};
 pub use frame::{
     FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FRAME_RAW_MAX, FrameDamage, FrameDecoder, FrameEncoder,

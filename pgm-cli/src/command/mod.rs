@@ -7,6 +7,7 @@ mod completions;
 mod conf;
 mod config_import;
 mod daemon;
+mod file;
 mod info;
 mod init;
 mod job;
@@ -68,6 +69,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Wal(WalCommand::Receive(arguments)) => wal_receive::run(&cx, &arguments),
         Command::Admin(command) => admin::run(&cx, command),
         Command::Conf(command) => conf::run(&cx, command),
+        Command::Encrypt(arguments) => file::encrypt(&cx, &arguments),
+        Command::Decrypt(arguments) => file::decrypt(&cx, &arguments),
+        Command::Compress(arguments) => file::compress(&cx, &arguments),
+        Command::Decompress(arguments) => file::decompress(&cx, &arguments),
         Command::Shutdown => shutdown::run(&cx),
         Command::Completions(arguments) => Ok(completions::run(&arguments)),
         Command::Man => man::run(),

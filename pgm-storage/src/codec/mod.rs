@@ -7,11 +7,13 @@
 mod compression;
 mod gzip;
 mod lz4;
+mod stream;
 mod zstd;
 
 pub use compression::{Compression, ParseCompressionError};
 pub(crate) use gzip::{GzipDecoder, GzipEncoder};
 pub(crate) use lz4::{Lz4Encoder, lz4_decode};
+pub use stream::{FileFormat, StreamDecoder, StreamEncoder};
 pub(crate) use zstd::{ZstdDecoder, ZstdEncoder};
 
 /// How the bytes of a frame are stored.

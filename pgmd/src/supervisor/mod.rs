@@ -9,6 +9,7 @@ pub mod state;
 mod child;
 mod daemon;
 mod guests;
+mod hooks;
 mod jobs;
 mod lock;
 mod receivers;

@@ -60,7 +60,7 @@ impl Daemon {
         let daemon = Arc::clone(self);
         tokio::spawn(async move {
             let began = Instant::now();
-            let outcome = run::work(&daemon, id, &description, wished).await;
+            let outcome = run::work(&daemon, id, kind, &description, wished).await;
             let server = &description.server;
             daemon.tally().job(kind, server, began.elapsed(), &outcome);
             match &outcome {

@@ -60,7 +60,7 @@ enum Door {
 
 /// What is wanted of a running job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Wish {
+pub(super) enum Wish {
     GoOn,
     /// End cleanly.
     Cancel,
@@ -287,13 +287,13 @@ impl Jobs {
         true
     }
 
-    fn set_phase(&self, id: JobId, phase: String) {
+    pub(super) fn set_phase(&self, id: JobId, phase: String) {
         if let Some(job) = lock(&self.table).jobs.get_mut(&id) {
             job.set_phase(phase);
         }
     }
 
-    fn tell(&self, id: JobId, level: MessageLevel, text: &str) {
+    pub(super) fn tell(&self, id: JobId, level: MessageLevel, text: &str) {
         if let Some(job) = lock(&self.table).jobs.get_mut(&id) {
             job.tell(level, text);
         }

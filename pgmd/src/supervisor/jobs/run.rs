@@ -1,24 +1,39 @@
 //! The worker process of one job, from its turn to its end.
 
-use pgm_mgmt::{Error, ErrorCode, JobId, MessageLevel, Response};
+use pgm_mgmt::{Error, ErrorCode, JobId, JobKind, MessageLevel, Response};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::super::child::{Child, Heard};
 use super::super::daemon::Daemon;
+use super::super::hooks::Hooks;
 use super::super::state::STOP_PATIENCE;
 use super::{SAMPLE_EVERY, Wish};
 use crate::worker::{Description, WorkerEvent};
 
-/// Runs one job.
+/// Runs one job when its turn has come, between its hooks.
 pub(super) async fn work(
     daemon: &Daemon,
     id: JobId,
+    kind: JobKind,
     description: &Description,
     mut wished: watch::Receiver<Wish>,
 ) -> Result<Response, Error> {
     daemon.jobs.turn(id, &mut wished).await?;
+    let hooks = Hooks::of(daemon, id, kind, description);
+    hooks.before(&mut wished).await?;
+    let outcome = carry_out(daemon, id, description, &mut wished).await;
+    hooks.after(&outcome, &mut wished).await;
+    outcome
+}
+
+async fn carry_out(
+    daemon: &Daemon,
+    id: JobId,
+    description: &Description,
+    wished: &mut watch::Receiver<Wish>,
+) -> Result<Response, Error> {
     let mut child = Child::start(description, daemon.slots.state().fd_number())
         .await
         .map_err(|error| {
