@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use pgmd::config::{Config, FILE_NAME};
 use pgmd::{log, supervisor, worker};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 /// Streams WAL, takes backups, restores
 ///
@@ -51,6 +52,7 @@ enum Command {
 fn main() -> ExitCode {
     // The first thing: nothing of ours is ever readable by others.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    keep_memory_private();
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Worker { .. }) => worker::run(),
@@ -95,6 +97,19 @@ fn file(arguments: &DaemonArguments) -> PathBuf {
         (Some(file), _) => file.clone(),
         (None, Some(folder)) => folder.join(FILE_NAME),
         (None, None) => FILE_NAME.into(),
+    }
+}
+
+/// Passwords are in our memory: it is written into no core file, and no other process of our user may look into it.
+fn keep_memory_private() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let limited = setrlimit(Resource::Core, none)
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if let Err(error) = limited {
+        eprintln!("pgmd: warning: core files cannot be switched off: {error}");
     }
 }
 

@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{Run, is_running, kill_all_in, run, send, working_in};
+use crate::process::{Run, in_session, is_running, kill_all_in, run, send};
 use crate::scratch::Scratch;
 use crate::wait::{wait_for, wait_until};
 
@@ -90,12 +89,11 @@ impl Pgmd {
             .append(true)
             .open(self.scratch.join("log"))
             .expect("our own file");
-        let mut command = self.command(program);
+        let mut command = in_own_session(&self.command(program));
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log)
-            .process_group(0);
+            .stderr(log);
         self.process = Some(command.spawn().expect("pgmd can be started"));
         wait_until("pgmd answers", || {
             let process = self.process.as_mut().expect("just started");
@@ -120,7 +118,7 @@ impl Pgmd {
     pub fn wait_stopped(&mut self) -> i32 {
         let mut process = self.process.take().expect("pgmd was started");
         let status = wait_for("pgmd stops", || process.try_wait().expect("our own child"));
-        let left = working_in(self.directory());
+        let left = in_session(process.id());
         assert!(left.is_empty(), "processes are left: {left:?}");
         status.code().unwrap_or(-1)
     }
@@ -128,7 +126,7 @@ impl Pgmd {
     /// Ends the daemon and all its workers with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            let workers = workers_of(process.id());
+            let workers = in_session(process.id());
             let _ = process.kill();
             let _ = process.wait();
             for pid in &workers {
@@ -297,6 +295,28 @@ pub fn built(program: &str) -> PathBuf {
             this.display()
         )
     })
+}
+
+/// The processes of a pgmd that the kit started: the supervisor, its workers, and hooks.
+pub fn processes_of(supervisor: u32) -> Vec<u32> {
+    in_session(supervisor)
+}
+
+/// The same command in a session of its own, by which everything that it starts is found: where a process works cannot be
+/// asked, because pgmd's let nobody look into them.
+fn in_own_session(inner: &Command) -> Command {
+    let mut command = Command::new("setsid");
+    command.arg(inner.get_program()).args(inner.get_args());
+    if let Some(folder) = inner.get_current_dir() {
+        command.current_dir(folder);
+    }
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
 }
 
 fn workers_of(supervisor: u32) -> Vec<u32> {

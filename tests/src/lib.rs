@@ -32,7 +32,7 @@ mod workload;
 pub use certificates::Certificates;
 pub use cluster::{Auth, Cluster, ClusterBuilder, PASSWORD, ROLE, StopMode, Tls};
 pub use compare::{Difference, differences};
-pub use daemon::{Pgmd, built, kill_worker};
+pub use daemon::{Pgmd, built, kill_worker, processes_of};
 pub use faulty_storage::{Broken, FaultyStorage};
 pub use http::{HttpAnswer, http};
 pub use majors::{Major, majors};

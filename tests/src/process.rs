@@ -81,6 +81,24 @@ pub(crate) fn working_in(folder: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// The running processes of the session that `leader` began.
+pub(crate) fn in_session(leader: u32) -> Vec<u32> {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let session = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may contain anything; state, parent, group and session follow it.
+        let (_, fields) = stat.rsplit_once(") ")?;
+        fields.split(' ').nth(3)?.parse::<u32>().ok()
+    };
+    processes
+        .flatten()
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .filter(|pid| session(*pid) == Some(leader) && is_running(*pid))
+        .collect()
+}
+
 /// Ends with SIGKILL every process that works in `folder`, and waits until they are gone.
 pub(crate) fn kill_all_in(folder: &Path) {
     wait_until("killed processes end", || {

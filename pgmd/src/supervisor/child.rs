@@ -36,13 +36,22 @@ pub(super) enum Heard {
 
 impl Child {
     /// Starts a worker and tells it what to do.
-    pub(super) async fn start(description: &Description, shared_fd: i32) -> io::Result<Self> {
+    ///
+    /// The environment variable `hidden` is none of its business: it holds the master key.
+    pub(super) async fn start(
+        description: &Description,
+        shared_fd: i32,
+        hidden: Option<&str>,
+    ) -> io::Result<Self> {
         // This very program, also after an upgrade has put another file in its place.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("pgmd");
         command.arg("worker").args(description.task.words());
         command.arg(description.server.as_str());
         command.env(FD_VARIABLE, shared_fd.to_string());
+        if let Some(name) = hidden {
+            command.env_remove(name);
+        }
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -255,7 +255,8 @@ impl Supervision {
         slot.restarts
             .store(self.restarts_before + self.life.restarts());
         let fd = self.daemon.slots.state().fd_number();
-        match Child::start(&self.description, fd).await {
+        let hidden = self.daemon.key_variable();
+        match Child::start(&self.description, fd, hidden.as_deref()).await {
             Ok(child) => {
                 slot.pid.store(child.pid().into());
                 lock(&self.notes).running = true;

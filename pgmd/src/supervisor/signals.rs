@@ -1,4 +1,5 @@
-//! The signals that the supervisor listens to. SIGABRT keeps its default: it dumps core.
+//! The signals that the supervisor listens to. SIGABRT keeps its default, but no core is
+//! written (`main.rs`).
 
 use std::fmt;
 use std::io;

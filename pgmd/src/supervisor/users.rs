@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 use tracing::info;
 
 use super::daemon::{Daemon, lock};
-use crate::config::{Config, ConfigError, ServerConfig};
+use crate::config::{Config, ConfigError, MasterKeySource, ServerConfig};
 use crate::secrets::{LoadedSecrets, Passwords, SecretsError};
 use crate::service::remote::RemoteTlsError;
 use crate::worker::Connection;
@@ -55,6 +55,14 @@ impl Daemon {
     /// The secrets in force.
     pub fn secrets(&self) -> Arc<LoadedSecrets> {
         Arc::clone(&lock(&self.secrets))
+    }
+
+    /// The environment variable with the master key, when that is where it comes from.
+    pub(super) fn key_variable(&self) -> Option<String> {
+        match &self.config().master_key {
+            MasterKeySource::Environment(name) => Some(name.clone()),
+            MasterKeySource::File(_) | MasterKeySource::Command(_) => None,
+        }
     }
 
     /// How `server` is reached, with its password from the vault.

@@ -34,12 +34,17 @@ async fn carry_out(
     description: &Description,
     wished: &mut watch::Receiver<Wish>,
 ) -> Result<Response, Error> {
-    let mut child = Child::start(description, daemon.slots.state().fd_number())
-        .await
-        .map_err(|error| {
-            let text = format!("the job's worker cannot be started: {error}");
-            Error::new(ErrorCode::WorkerDied, text)
-        })?;
+    let hidden = daemon.key_variable();
+    let mut child = Child::start(
+        description,
+        daemon.slots.state().fd_number(),
+        hidden.as_deref(),
+    )
+    .await
+    .map_err(|error| {
+        let text = format!("the job's worker cannot be started: {error}");
+        Error::new(ErrorCode::WorkerDied, text)
+    })?;
     info!("job {id}: worker process {}", child.pid());
     let mut sampling = tokio::time::interval(SAMPLE_EVERY);
     let mut outcome = None;
