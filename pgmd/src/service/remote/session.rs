@@ -1,6 +1,7 @@
 //! One remote client: its login within its time, and then what its first byte asks for.
 
 use std::io::Cursor;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pgm_mgmt::{DATABASE, MessageId, Role};
@@ -13,6 +14,7 @@ use tracing::{debug, info, warn};
 use super::login::{Client, Failure, LoggedIn};
 use super::no_console;
 use super::stream::{Stream, write, write_and_end};
+use crate::audit::{Outcome, Record};
 use crate::service::caller::{Caller, Origin};
 use crate::service::conversation;
 use crate::supervisor::Daemon;
@@ -44,7 +46,7 @@ pub(super) async fn run(
     daemon: Arc<Daemon>,
 ) {
     let outcome = tokio::select! {
-        outcome = within_its_time(&client, socket) => outcome,
+        outcome = within_its_time(&client, socket, &daemon) => outcome,
         _ = cut => {
             debug!("{} did not log in before its place was needed", client.address);
             None
@@ -75,18 +77,25 @@ pub(super) async fn run(
     }
 }
 
-async fn within_its_time(client: &Client, socket: TcpStream) -> Option<LoggedIn> {
+async fn within_its_time(client: &Client, socket: TcpStream, daemon: &Daemon) -> Option<LoggedIn> {
     tokio::time::sleep(client.remote.wait(client.source)).await;
     let address = client.address;
     let logging_in = client.log_in(socket);
     match tokio::time::timeout(client.limits.authentication_timeout, logging_in).await {
         Ok(Ok(logged_in)) => {
             client.remote.login_succeeded(client.source);
+            note_login(daemon, address, &logged_in);
             return Some(logged_in);
         }
         Ok(Err(Failure::Refused { user, refusal })) if refusal.sqlstate == "28P01" => {
             client.remote.login_failed(client.source);
             let user = user.unwrap_or_default();
+            daemon.tally().login_failure("password");
+            let denied = Outcome::Denied {
+                reason: "wrong password, or no such user",
+            };
+            let record = Record::new("login", address.to_string()).by(&user, None);
+            daemon.audit().record(&record.outcome(&denied));
             warn!("the login of {} from {address} failed", user.escape_debug());
         }
         Ok(Err(Failure::Refused { refusal, .. })) => {
@@ -97,6 +106,16 @@ async fn within_its_time(client: &Client, socket: TcpStream) -> Option<LoggedIn>
         Err(_) => debug!("{address} did not log in within authentication_timeout"),
     }
     None
+}
+
+/// Records that somebody has come in.
+fn note_login(daemon: &Daemon, address: SocketAddr, logged_in: &LoggedIn) {
+    let login = &logged_in.login;
+    let record = Record::new("login", address.to_string())
+        .by(&login.user, Some(login.identity))
+        .fact("mechanism", login.mechanism)
+        .fact("tls", logged_in.tls);
+    daemon.audit().record(&record.outcome(&Outcome::Ok));
 }
 
 /// What is left to check once it is known who it is.
