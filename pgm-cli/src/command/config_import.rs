@@ -42,7 +42,7 @@ pub(super) fn run(cx: &Cx, arguments: &ConfImportArguments) -> Result<ExitCode, 
         Format::Json => print_json(&Report {
             output: output.map(|output| output.display().to_string()),
             servers: imported.servers,
-            keys: &imported.lines,
+            keys: &imported.findings,
         }),
         Format::Text => print_report(&imported, output),
     }
@@ -64,51 +64,76 @@ fn read(file: &Path) -> Result<String, CliError> {
 
 fn print_report(imported: &Imported, output: Option<&Path>) {
     for (outcome, heading) in Outcome::ALL {
-        let mut lines = imported
-            .lines
+        let of_it = imported
+            .findings
             .iter()
-            .filter(|line| line.outcome == outcome)
-            .peekable();
-        if lines.peek().is_some() {
-            println!("{heading}:");
-            lines.for_each(print_line);
-            println!();
+            .filter(|finding| finding.outcome == outcome);
+        let of_it: Vec<&Finding> = of_it.collect();
+        if of_it.is_empty() {
+            continue;
         }
+        println!("{heading}:");
+        // What there is the same to say about, stands in one line.
+        for alike in of_it.chunk_by(|one, other| is_alike(one, other)) {
+            println!("  {}", pgmd::log::escaped(&described(alike)));
+        }
+        println!();
     }
-    let Some(output) = output else {
-        println!("nothing was written; -o DIR/pgmd.ron writes the configuration");
-        return;
-    };
-    let servers = imported.servers;
-    println!("wrote {}, servers: {servers}\n\nNext:", output.display());
-    let folder = output
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new(".")).display();
-    println!(
-        "  stop pgmoneta: a replication slot has one user, and the first full backup of pgm starts afresh"
-    );
-    println!("  pgm-cli -c {} check", output.display());
-    println!("  pgmd -c {}      # or pgmd -D {folder}", output.display());
+    match output {
+        Some(output) => print_next_steps(imported, output),
+        None => println!("nothing was written; -o DIR/pgmd.ron writes the configuration"),
+    }
 }
 
-fn print_line(line: &Finding) {
-    let place = line
-        .line
-        .map_or_else(String::new, |number| format!(" (line {number})"));
-    let key = match (line.key.as_str(), &line.value) {
+fn print_next_steps(imported: &Imported, output: &Path) {
+    let file = output.display();
+    println!("wrote {file}, servers: {}\n\nNext:", imported.servers);
+    println!("  stop pgmoneta: a replication slot has one user");
+    let mut findings = imported.findings.iter();
+    if findings.any(|finding| finding.outcome == Outcome::EnterAgain) {
+        println!("  pgm-cli -c {file} admin master-key");
+        println!("  enter the passwords that are named above");
+    }
+    println!("  pgm-cli -c {file} check");
+    println!("  pgmd -c {file}");
+}
+
+/// Whether both are left out for the same reason.
+fn is_alike(one: &Finding, other: &Finding) -> bool {
+    let reason = |finding: &Finding| (finding.section.clone(), finding.note.clone());
+    one.becomes.is_empty()
+        && !one.key.is_empty()
+        && one.note.is_some()
+        && reason(one) == reason(other)
+}
+
+/// `[pgmoneta] base_dir = /x (line 5) -> repository.path = /x/pgm`.
+fn described(alike: &[&Finding]) -> String {
+    let keys: Vec<String> = alike.iter().map(|finding| key(finding)).collect();
+    let lines: Vec<String> = alike
+        .iter()
+        .filter_map(|finding| finding.line.map(|line| line.to_string()))
+        .collect();
+    let place = match lines.as_slice() {
+        [] => String::new(),
+        [line] => format!(" (line {line})"),
+        [first, .., last] => format!(" (lines {first} to {last})"),
+    };
+    let becomes = match alike {
+        [only] if !only.becomes.is_empty() => format!(" -> {}", only.becomes.join(", ")),
+        _ => String::new(),
+    };
+    let first = alike.first().copied();
+    let note = first.and_then(|finding| finding.note.as_ref());
+    let note = note.map_or_else(String::new, |note| format!(": {note}"));
+    let section = first.map_or("", |finding| finding.section.as_str());
+    format!("[{section}]{}{place}{becomes}{note}", keys.join(","))
+}
+
+fn key(finding: &Finding) -> String {
+    match (finding.key.as_str(), &finding.value) {
         ("", _) => String::new(),
         (key, Some(value)) => format!(" {key} = {value}"),
         (key, None) => format!(" {key}"),
-    };
-    let becomes = match line.becomes.as_slice() {
-        [] => String::new(),
-        several => format!(" -> {}", several.join(", ")),
-    };
-    let note = line
-        .note
-        .as_ref()
-        .map_or_else(String::new, |note| format!(": {note}"));
-    let text = format!("[{}]{key}{place}{becomes}{note}", line.section);
-    println!("  {}", pgmd::log::escaped(&text));
+    }
 }

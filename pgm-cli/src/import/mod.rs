@@ -26,7 +26,7 @@ pub(crate) struct Imported {
     /// The text of the new configuration.
     pub(crate) text: String,
     /// What became of each key, in the order of the file.
-    pub(crate) lines: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
     /// The servers that are in it.
     pub(crate) servers: usize,
 }
@@ -37,7 +37,7 @@ pub(crate) fn import(file: &str, text: &str, users: Option<&str>) -> Imported {
     let mut import = Import {
         ini: &ini,
         draft: Draft::default(),
-        lines: Vec::new(),
+        findings: Vec::new(),
     };
     import.whole();
     let mut servers = Vec::new();
@@ -50,14 +50,14 @@ pub(crate) fn import(file: &str, text: &str, users: Option<&str>) -> Imported {
     if let Some(users) = users {
         import.users(users);
     }
-    let mut lines = import.lines;
+    let mut findings = import.findings;
     // Of what is missing first, then in the order of the file, then the users.
-    lines.sort_by_key(|line| (line.section == USERS, line.line));
+    findings.sort_by_key(|finding| (finding.section == USERS, finding.line));
     let title =
         format!("Made from {file} by pgm-cli config import. Every setting: pgm-cli conf ls --long");
     Imported {
         text: import.draft.text(&title.replace(char::is_control, " ")),
-        lines,
+        findings,
         servers: servers.len(),
     }
 }
@@ -68,13 +68,13 @@ const USERS: &str = "users";
 struct Import<'a> {
     ini: &'a Ini,
     draft: Draft,
-    lines: Vec<Finding>,
+    findings: Vec<Finding>,
 }
 
 impl Import<'_> {
     /// Says what became of an entry.
     fn note(&mut self, entry: &Entry, outcome: Outcome, note: impl Into<String>) {
-        self.lines.push(Finding {
+        self.findings.push(Finding {
             outcome,
             note: Some(note.into()).filter(|note| !note.is_empty()),
             ..line(entry)
@@ -90,7 +90,7 @@ impl Import<'_> {
     }
 
     fn became(&mut self, entry: &Entry, becomes: Vec<String>, note: &str) {
-        self.lines.push(Finding {
+        self.findings.push(Finding {
             outcome: Outcome::Converted,
             becomes,
             note: Some(note.to_owned()).filter(|note| !note.is_empty()),
@@ -139,7 +139,7 @@ impl Import<'_> {
     fn leftovers(&mut self) {
         let ini = self.ini;
         for broken in &ini.broken {
-            self.lines.push(Finding {
+            self.findings.push(Finding {
                 section: broken.section.clone(),
                 key: String::new(),
                 value: None,
@@ -191,7 +191,7 @@ impl Import<'_> {
     }
 
     fn user_line(&mut self, number: usize, user: &str, outcome: Outcome, note: &str) {
-        self.lines.push(Finding {
+        self.findings.push(Finding {
             section: USERS.to_owned(),
             key: user.to_owned(),
             value: None,

@@ -94,9 +94,10 @@ impl Import<'_> {
     fn server_part(&mut self, entry: &Entry, prefix: &str, conninfo: Result<&String, &String>) {
         match (entry.key.as_str(), conninfo) {
             ("max_rate", _) => self.max_rate(entry, entry, prefix),
-            (_, Ok(conninfo)) => {
+            ("host", Ok(conninfo)) => {
                 self.became(entry, vec![format!("{prefix}conninfo = {conninfo}")], "");
             }
+            (_, Ok(_)) => self.became(entry, vec![format!("{prefix}conninfo")], ""),
             (_, Err(why)) => self.note(entry, Outcome::Unusable, why.as_str()),
         }
     }
@@ -149,7 +150,7 @@ impl Import<'_> {
 
     /// Says something about a section that no line of it says.
     fn missing(&mut self, section: &str, key: &str, outcome: Outcome, note: &str) {
-        self.lines.push(Finding {
+        self.findings.push(Finding {
             section: section.to_owned(),
             key: key.to_owned(),
             value: None,

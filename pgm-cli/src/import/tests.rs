@@ -16,7 +16,7 @@ fn config(imported: &Imported) -> Config {
 }
 
 fn outcome(imported: &Imported, section: &str, key: &str) -> Outcome {
-    let mut lines = imported.lines.iter();
+    let mut lines = imported.findings.iter();
     let found = lines.find(|line| line.section == section && line.key == key);
     found
         .unwrap_or_else(|| panic!("nothing is said of [{section}] {key}"))
@@ -69,7 +69,7 @@ fn every_key_has_a_line_and_no_secret_is_in_any() {
     let imported = import("pgmoneta.conf", FULL, Some(USERS_FILE));
     let ini = Ini::parse(FULL);
     for entry in &ini.entries {
-        let mut lines = imported.lines.iter();
+        let mut lines = imported.findings.iter();
         assert!(lines.any(|line| line.line == Some(entry.line)), "{entry:?}");
     }
     // The file has every key that pgmoneta has.
@@ -81,7 +81,7 @@ fn every_key_has_a_line_and_no_secret_is_in_any() {
             );
         }
     }
-    let everything = format!("{:?}{}", imported.lines, imported.text);
+    let everything = format!("{:?}{}", imported.findings, imported.text);
     for secret in ["geheim", "c2VhbGVkLXNlY3JldA", "YWxzbyBzZWNyZXQ", "AKIA"] {
         assert!(!everything.contains(secret), "{secret}");
     }
@@ -209,7 +209,7 @@ proptest! {
         prop_assert!(parsed.is_ok(), "{}\n{}", parsed.unwrap_err(), imported.text);
         prop_assert_eq!(parsed.unwrap().servers.len(), imported.servers);
         for entry in Ini::parse(&text).entries {
-            prop_assert!(imported.lines.iter().any(|line| line.line == Some(entry.line)), "{:?}", entry);
+            prop_assert!(imported.findings.iter().any(|line| line.line == Some(entry.line)), "{:?}", entry);
         }
     }
 }

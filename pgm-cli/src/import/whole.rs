@@ -19,7 +19,7 @@ impl Import<'_> {
             }
         }
         if self.ini.value(MAIN, "base_dir").is_none() {
-            self.lines.push(Finding {
+            self.findings.push(Finding {
                 section: MAIN.to_owned(),
                 key: "base_dir".to_owned(),
                 value: None,

@@ -1,6 +1,6 @@
 //! A configuration that is put together by a program, setting by setting, and written as text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -73,22 +73,21 @@ impl Draft {
 
     fn servers(&self, text: &mut String) {
         text.push_str("    servers: {\n");
-        let mut server = None;
-        let keys = self.values.iter().filter_map(|(key, value)| {
-            let (name, setting) = key.strip_prefix("servers.")?.split_once('.')?;
-            Some((name, setting, value))
-        });
-        for (name, setting, value) in keys {
-            if server != Some(name) {
-                if server.is_some() {
-                    text.push_str("        ),\n");
+        let name = |key: &'_ String| {
+            let name = key.strip_prefix("servers.")?.split_once('.')?.0;
+            Some(name.to_owned())
+        };
+        let names: BTreeSet<String> = self.values.keys().filter_map(name).collect();
+        for server in names {
+            let _ = writeln!(text, "        {}: (", quoted(&server));
+            for setting in settings::all() {
+                let Some(name) = setting.key.strip_prefix("servers.NAME.") else {
+                    continue;
+                };
+                if let Some(value) = self.values.get(&format!("servers.{server}.{name}")) {
+                    entry(text, "            ", name, value);
                 }
-                server = Some(name);
-                let _ = writeln!(text, "        {}: (", quoted(name));
             }
-            entry(text, "            ", setting, value);
-        }
-        if server.is_some() {
             text.push_str("        ),\n");
         }
         text.push_str("    },\n");
