@@ -2,6 +2,7 @@
 
 mod conf;
 mod job;
+mod mode;
 
 pub(crate) mod admin;
 pub(crate) mod file;
@@ -17,6 +18,7 @@ use self::file::{CompressArguments, FileArguments, SealArguments};
 
 pub(crate) use conf::{ConfCommand, ConfImportArguments, ConfLsArguments, ConfSetArguments};
 pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
+pub(crate) use mode::{Mode, ModeArguments};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -112,6 +114,8 @@ pub(crate) enum Command {
     Restore(RestoreArguments),
     /// Show running jobs with their progress
     Progress(ProgressArguments),
+    /// Show whether pgmd works for a server, take it on (online) or leave it alone (offline)
+    Mode(ModeArguments),
     /// List, show, cancel and follow jobs
     #[command(subcommand)]
     Job(JobCommand),
@@ -139,8 +143,8 @@ pub(crate) enum Command {
     Shutdown,
     /// Print the completion script for a shell
     Completions(CompletionsArguments),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write one for pgmd, pgm-cli and each of its commands
+    Man(ManArguments),
 }
 
 /// Arguments of `init`.
@@ -174,6 +178,9 @@ pub(crate) struct StatusArguments {
     /// The server to show; all when left out
     #[arg(value_name = "SERVER")]
     pub(crate) server: Option<ServerName>,
+    /// And settings, sizes, processes, stretches of WAL, room on the disks
+    #[arg(long)]
+    pub(crate) details: bool,
 }
 
 /// Arguments of `backup`.
@@ -357,6 +364,14 @@ pub(crate) struct WalReceiveArguments {
     /// Stop when this position is durable
     #[arg(long, value_name = "LSN")]
     pub(crate) endpos: Option<Lsn>,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// Write all pages into this directory, such as /usr/local/share/man/man1
+    #[arg(long, value_name = "DIR")]
+    pub(crate) into: Option<PathBuf>,
 }
 
 /// Arguments of `completions`.

@@ -63,6 +63,8 @@ pub enum ErrorCode {
     Cancelled,
     /// The PostgreSQL server cannot be reached or refused us.
     ServerUnreachable,
+    /// The server is offline: it is left alone until told otherwise.
+    ServerOffline,
     /// The backup could not be taken.
     BackupFailed,
     /// The restore target cannot be reached; nothing was written.
@@ -99,6 +101,7 @@ impl ErrorCode {
             Self::AlreadyRunning => "already_running",
             Self::Cancelled => "cancelled",
             Self::ServerUnreachable => "server_unreachable",
+            Self::ServerOffline => "server_offline",
             Self::BackupFailed => "backup_failed",
             Self::TargetUnreachable => "target_unreachable",
             Self::RestoreFailed => "restore_failed",

@@ -20,10 +20,12 @@
 pub mod frame;
 
 mod client;
+mod details;
 mod error_code;
 mod event;
 mod hello;
 mod jobs;
+mod mode;
 mod place;
 mod request;
 mod response;
@@ -32,11 +34,15 @@ mod settings;
 mod users;
 
 pub use client::{Client, ClientError, Deadlines};
+pub use details::{
+    MediumDetails, RestorePoint, ServerDetails, StatusDetails, WalStretch, WrittenSetting,
+};
 pub use error_code::{Error, ErrorCode};
 pub use event::{Event, JobId, JobKind, JobProgress, MessageLevel};
 pub use frame::{Frame, FrameError, MessageId};
 pub use hello::{Hello, PROTOCOL_VERSIONS, Welcome};
 pub use jobs::{JobList, JobMessage, JobRecord, JobScope, JobState, StartedJob};
+pub use mode::{ModeReport, ServerMode};
 pub use place::DaemonPlace;
 pub use request::{
     BackupChoice, BackupOptions, Request, RestoreOptions, RestoreTarget, TablespaceMapping,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::JobId;
 use crate::hello::Hello;
 use crate::jobs::JobScope;
+use crate::mode::ServerMode;
 use crate::role::{Access, Reach};
 
 /// One request.
@@ -20,6 +21,11 @@ pub enum Request {
     Ping,
     /// How are the servers? Answer: [`crate::Response::Status`].
     Status {
+        /// Only this server.
+        server: Option<ServerName>,
+    },
+    /// How are the servers, with everything that can be looked up? Answer: [`crate::Response::StatusDetails`].
+    StatusDetails {
         /// Only this server.
         server: Option<ServerName>,
     },
@@ -90,6 +96,14 @@ pub enum Request {
         /// The value as it is typed after `conf set KEY`; none for the default.
         value: Option<String>,
     },
+    /// Whether the daemon works for a server, or shall. Answer: [`crate::Response::Mode`].
+    Mode {
+        /// The server.
+        server: ServerName,
+        /// The mode from now on; only asked for when `None`.
+        #[serde(default)]
+        set: Option<ServerMode>,
+    },
     /// Read the configuration again. Answer: [`crate::Response::Reloaded`].
     Reload,
     /// Read the vault and the admins again. Answer: [`crate::Response::UsersReloaded`].
@@ -105,6 +119,7 @@ impl Request {
             Self::Hello(_) => "hello",
             Self::Ping => "ping",
             Self::Status { .. } => "status",
+            Self::StatusDetails { .. } => "status --details",
             Self::Backup { .. } => "backup",
             Self::ListBackups { .. } => "list-backup",
             Self::Info { .. } => "info",
@@ -117,6 +132,7 @@ impl Request {
             Self::Follow { .. } => "job wait",
             Self::Start(request) => request.name(),
             Self::ClearJobs => "clear jobs",
+            Self::Mode { .. } => "mode",
             Self::ReloadUsers => "reload-users",
             Self::Settings { key: None } => "conf ls",
             Self::Settings { key: Some(_) } => "conf get",
@@ -130,9 +146,12 @@ impl Request {
     pub const fn server(&self) -> Option<&ServerName> {
         match self {
             Self::Status { server }
+            | Self::StatusDetails { server }
             | Self::ListBackups { server }
             | Self::ListJobs { server, .. } => server.as_ref(),
-            Self::Backup { server, .. } | Self::Info { server, .. } => Some(server),
+            Self::Backup { server, .. } | Self::Info { server, .. } | Self::Mode { server, .. } => {
+                Some(server)
+            }
             Self::Restore(options) => Some(&options.server),
             Self::Start(request) => request.server(),
             Self::Hello(_)
@@ -161,6 +180,8 @@ impl Request {
             | Self::Follow { .. }
             | Self::Ping
             | Self::Status { .. }
+            | Self::StatusDetails { .. }
+            | Self::Mode { set: None, .. }
             | Self::ListBackups { .. }
             | Self::Info { .. }
             | Self::Progress => Access::Read,
@@ -170,6 +191,7 @@ impl Request {
             | Self::Cancel { .. }
             | Self::ClearJobs
             | Self::SetSetting { .. }
+            | Self::Mode { set: Some(_), .. }
             | Self::Reload
             | Self::ReloadUsers
             | Self::Shutdown => Access::Change,

@@ -7,9 +7,11 @@
 use pgm_proto::{Lsn, ServerName, ServerVersion, SlotName, TimelineId};
 use serde::{Deserialize, Serialize};
 
+use crate::details::StatusDetails;
 use crate::event::{JobId, JobProgress};
 use crate::hello::Welcome;
 use crate::jobs::{JobList, JobRecord, StartedJob};
+use crate::mode::ModeReport;
 use crate::settings::{Reloaded, SettingList, SettingSet};
 use crate::users::UsersReloaded;
 
@@ -22,6 +24,8 @@ pub enum Response {
     Pong(Pong),
     /// To [`crate::Request::Status`].
     Status(DaemonStatus),
+    /// To [`crate::Request::StatusDetails`].
+    StatusDetails(StatusDetails),
     /// To [`crate::Request::Backup`].
     BackedUp(BackupSummary),
     /// To [`crate::Request::ListBackups`].
@@ -48,6 +52,8 @@ pub enum Response {
     Settings(SettingList),
     /// To [`crate::Request::SetSetting`].
     SettingSet(SettingSet),
+    /// To [`crate::Request::Mode`].
+    Mode(ModeReport),
     /// To [`crate::Request::Reload`].
     Reloaded(Reloaded),
     /// To [`crate::Request::ReloadUsers`].
@@ -167,6 +173,8 @@ pub enum ServerState {
     Stopping,
     /// No worker.
     Stopped,
+    /// It is left alone, as was ordered.
+    Offline,
 }
 
 impl ServerState {
@@ -181,6 +189,7 @@ impl ServerState {
             Self::Error => "error",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
+            Self::Offline => "offline",
         }
     }
 }

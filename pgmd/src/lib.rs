@@ -13,6 +13,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod arguments;
 pub mod audit;
 pub mod config;
 pub mod log;

@@ -1,53 +1,12 @@
 //! The pgm daemon.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use pgmd::config::{Config, FILE_NAME};
+use clap::Parser as _;
+use pgmd::arguments::{Arguments, Command, DaemonArguments};
+use pgmd::config::Config;
 use pgmd::{log, supervisor, worker};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-
-/// Streams WAL, takes backups, restores
-///
-/// Runs in the foreground until SIGTERM, SIGINT or SIGALRM; SIGHUP reads the configuration again.
-#[derive(Debug, Parser)]
-#[command(
-    name = "pgmd",
-    version,
-    args_conflicts_with_subcommands = true,
-    max_term_width = 100
-)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    daemon: DaemonArguments,
-}
-
-#[derive(Debug, Args)]
-struct DaemonArguments {
-    /// The configuration file
-    #[arg(short = 'c', long, value_name = "FILE", conflicts_with = "directory")]
-    config: Option<PathBuf>,
-    /// The base directory, with its configuration in pgmd.ron
-    #[arg(short = 'D', long, value_name = "DIR", env = "PGM_DIRECTORY")]
-    directory: Option<PathBuf>,
-    /// Only check the configuration
-    #[arg(long)]
-    check_config: bool,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// What pgmd itself starts
-    #[command(hide = true)]
-    Worker {
-        /// For reading in a list of processes; the work itself comes on the standard input
-        #[arg(num_args = 0..)]
-        words: Vec<String>,
-    },
-}
 
 fn main() -> ExitCode {
     // The first thing: nothing of ours is ever readable by others.
@@ -61,7 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn daemon(arguments: &DaemonArguments) -> ExitCode {
-    let config = match Config::load(&file(arguments)) {
+    let config = match Config::load(&arguments.file()) {
         Ok(config) => config,
         Err(error) => return refuse(&error, error.hint()),
     };
@@ -78,7 +37,10 @@ fn daemon(arguments: &DaemonArguments) -> ExitCode {
                     setpriv --reuid=postgres --regid=postgres --init-groups pgmd …";
         return refuse(&"pgmd does not run as root", Some(hint.to_owned()));
     }
-    let level = log::start(config.log_level, "");
+    let level = match log::start_daemon(&config) {
+        Ok(level) => level,
+        Err(error) => return refuse(&error, error.hint()),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -86,17 +48,12 @@ fn daemon(arguments: &DaemonArguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&format!("cannot start: {error}"), None),
     };
-    match runtime.block_on(supervisor::run(config, level)) {
+    match runtime.block_on(supervisor::run(config, level.clone())) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refuse(&error, error.hint()),
-    }
-}
-
-fn file(arguments: &DaemonArguments) -> PathBuf {
-    match (&arguments.config, &arguments.directory) {
-        (Some(file), _) => file.clone(),
-        (None, Some(folder)) => folder.join(FILE_NAME),
-        (None, None) => FILE_NAME.into(),
+        Err(error) => {
+            level.finish();
+            refuse(&error, error.hint())
+        }
     }
 }
 

@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use std::io::Read as _;
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pgm_tests::{Cluster, Major, Pgmd, refusal, wait_until};
+use pgm_tests::{Cluster, Major, Pgmd, refusal, run_ok, wait_for, wait_until};
 use serde_json::Value;
 
 /// A backup at this rate takes a minute.
@@ -63,6 +64,26 @@ fn jobs_outlive_their_clients_and_are_remembered_by_the_next_daemon() {
     assert_eq!(waited["state"], "done");
     let label = waited["outcome"].as_str().unwrap().to_owned();
     assert!(pgmd.cli_ok(&["list-backup", "main"]).contains(&label));
+    let details = pgmd.json(&["status", "--details", "main"]);
+    let server = &details["servers"][0];
+    assert_eq!(server["newest_backup"]["label"], label.as_str());
+    assert_eq!(server["mode"], "online");
+    assert_eq!(server["timelines"][0]["timeline"], 1, "{server}");
+    assert!(
+        server["backup_stored_bytes"].as_u64() > Some(1_000_000),
+        "{server}"
+    );
+    assert!(server["wal_objects"].as_u64() > Some(0), "{server}");
+    assert!(server["worker_pid"].as_u64() > Some(0), "{server}");
+    assert!(
+        details["repository"]["total_bytes"].as_u64() > Some(0),
+        "{details}"
+    );
+    let text = pgmd.cli_ok(&["status", "--details"]);
+    assert!(
+        text.contains("Restorable") && text.contains(&label),
+        "{text}"
+    );
     // One that is cancelled while its client is gone and others follow it.
     let job = begin_slow_backup(&pgmd);
     let follower = in_background(&pgmd, &["job", "wait", &job]);
@@ -131,8 +152,7 @@ fn a_shutdown_in_the_midst_of_everything_is_quick_and_loses_nothing() {
     assert!(said.contains("shutting down"), "{said}");
     assert!(!socket.exists(), "the socket is gone");
     let pid_file = pgmd.directory().join("run/pgmd.pid");
-    let left = std::fs::read_to_string(&pid_file).unwrap_or_default();
-    assert!(left.is_empty(), "the process id is gone");
+    assert!(!pid_file.exists(), "the file with the process id is gone");
     wait_until("the server knows what was flushed", || {
         let reported = format!("select restart_lsn >= '{written}' from pg_replication_slots");
         cluster.value(&reported) == "t"
@@ -145,4 +165,124 @@ fn a_shutdown_in_the_midst_of_everything_is_quick_and_loses_nothing() {
         pgmd.json(&["list-backup", "main"])["servers"][0]["backups"],
         serde_json::json!([])
     );
+}
+
+#[test]
+fn an_offline_server_is_left_alone_until_it_is_taken_on_again() {
+    let cluster = Cluster::builder(Major::V17).start();
+    let mut pgmd = streaming(&cluster);
+    assert_eq!(pgmd.cli_ok(&["mode", "main"]), "main is online\n");
+    cluster.sql("create table t (n int); insert into t values (1)");
+    let written = cluster.value("select pg_current_wal_flush_lsn()");
+    pgmd.wait_durable("main", &written);
+    let report = pgmd.json(&["mode", "main", "offline"]);
+    assert_eq!(
+        (&report["mode"], &report["changed"]),
+        (&"offline".into(), &true.into())
+    );
+    let durable: pgm_proto::Lsn = report["durable_lsn"].as_str().unwrap().parse().unwrap();
+    assert!(durable >= written.parse().unwrap(), "{report}");
+    let slot = "select not active and restart_lsn is not null from pg_replication_slots";
+    wait_until("the server is left alone", || cluster.value(slot) == "t");
+    assert_eq!(pgmd.status("main")["state"], "offline");
+    let refused = pgmd.cli(&["backup", "main"]);
+    refusal(&refused, 1, &["main is offline"]);
+    // It stays so, until told otherwise, across a restart and a reload.
+    assert_eq!(pgmd.stop(), 0);
+    pgmd.start();
+    pgmd.reload();
+    wait_until("the reload is over", || pgmd.log().contains("reload: "));
+    assert_eq!(pgmd.status("main")["state"], "offline");
+    assert_eq!(pgmd.receive_worker("main"), None);
+    let again = pgmd.json(&["mode", "main", "offline"]);
+    assert_eq!(again["changed"], false);
+    cluster.sql("insert into t values (2)");
+    pgmd.cli_ok(&["mode", "main", "online"]);
+    pgmd.wait_durable("main", &cluster.value("select pg_current_wal_flush_lsn()"));
+    // A backup that runs needs its WAL.
+    let job = begin_slow_backup(&pgmd);
+    let refused = pgmd.cli(&["mode", "main", "offline"]);
+    refusal(&refused, 1, &[&format!("job {job}")]);
+    pgmd.cli_ok(&["job", "cancel", &job]);
+    refusal(&pgmd.cli(&["mode", "nobody"]), 4, &["nobody"]);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_no_wal_and_says_so_when_it_is_over() {
+    let cluster = Cluster::builder(Major::V17).start();
+    let mut pgmd = Pgmd::configured(&[]);
+    let log = pgmd.directory().join("log-of-pgmd");
+    symlink("/dev/full", &log).unwrap();
+    let configuration = |level: &str| {
+        format!(
+            "(log_type: \"file\", log_path: {log:?}, log_level: {level:?}, pidfile: \"other.pid\", \
+             servers: {{ \"main\": (conninfo: {:?}) }})",
+            cluster.conninfo()
+        )
+    };
+    pgmd.write_configuration(&configuration("info"));
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    cluster.sql("create table t (n int); insert into t values (1)");
+    pgmd.wait_durable("main", &cluster.value("select pg_current_wal_flush_lsn()"));
+    assert!(pgmd.log().contains("cannot log to"), "{}", pgmd.log());
+    std::fs::remove_file(&log).unwrap();
+    pgmd.write_configuration(&configuration("debug"));
+    pgmd.reload();
+    let text = || std::fs::read_to_string(&log).unwrap_or_default();
+    wait_until("it is said what was lost", || {
+        text().contains("messages could not be logged")
+    });
+    wait_until("the level is another", || {
+        pgmd.cli_ok(&["ping"]);
+        text().contains(" DEBUG ")
+    });
+    // Workers log into the same file; what they do is in their short names.
+    let worker = pgmd.receive_worker("main").unwrap();
+    let name = || std::fs::read_to_string(format!("/proc/{worker}/comm")).unwrap();
+    wait_until("the worker is named", || name() == "pgmd:streaming\n");
+    let pid_file = pgmd.directory().join("other.pid");
+    let pid = std::fs::read_to_string(&pid_file).unwrap();
+    assert_eq!(pid.trim(), pgmd.pid().to_string());
+    assert_eq!(pgmd.stop(), 0);
+    assert!(
+        text().contains("receive main: stopped; durable"),
+        "{}",
+        text()
+    );
+    assert!(text().ends_with("pgmd has stopped\n"), "{}", text());
+    assert!(!pid_file.exists());
+}
+
+#[test]
+fn systemd_is_told_of_every_change() {
+    let pgmd = Pgmd::configured(&[]);
+    let path = pgmd.directory().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_nonblocking(true).unwrap();
+    let mut command = pgmd.pgmd_command();
+    command.env("NOTIFY_SOCKET", &path);
+    command.env("WATCHDOG_USEC", "200000");
+    let mut process = command.stderr(Stdio::null()).spawn().unwrap();
+    let pid = process.id().to_string();
+    let signal = |name: &str| run_ok(Command::new("kill").args([name, &pid]));
+    let told = |what: &str| {
+        wait_for(&format!("systemd hears {what}"), || {
+            let mut bytes = [0; 500];
+            let length = systemd.recv(&mut bytes).ok()?;
+            let said = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            said.lines().any(|line| line == what).then_some(said)
+        })
+    };
+    let said = told("READY=1");
+    assert!(said.contains(&format!("MAINPID={pid}\n")), "{said}");
+    told("WATCHDOG=1");
+    signal("-HUP");
+    assert!(told("RELOADING=1").contains("MONOTONIC_USEC="));
+    told("READY=1");
+    told("WATCHDOG=1");
+    signal("-TERM");
+    told("STOPPING=1");
+    let status = wait_for("pgmd stops", || process.try_wait().unwrap());
+    assert!(status.success(), "{status}");
 }

@@ -13,12 +13,14 @@ mod init;
 mod job;
 mod list_backup;
 mod man;
+mod mode;
 mod offline;
 mod ping;
 mod progress;
 mod restore;
 mod shutdown;
 mod status;
+mod status_details;
 mod wal_get;
 mod wal_receive;
 
@@ -63,6 +65,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Info(arguments) => info::run(&cx, arguments),
         Command::Restore(arguments) => restore::run(&cx, arguments),
         Command::Progress(arguments) => progress::run(&cx, &arguments),
+        Command::Mode(arguments) => mode::run(&cx, arguments),
         Command::Job(command) => job::run(&cx, command),
         Command::Clear(ClearCommand::Jobs) => job::clear(&cx),
         Command::Wal(WalCommand::Get(arguments)) => wal_get::run(&cx, &arguments),
@@ -75,6 +78,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Decompress(arguments) => file::decompress(&cx, &arguments),
         Command::Shutdown => shutdown::run(&cx),
         Command::Completions(arguments) => Ok(completions::run(&arguments)),
-        Command::Man => man::run(),
+        Command::Man(arguments) => man::run(&arguments),
     }
 }

@@ -5,12 +5,15 @@ use std::process::ExitCode;
 use pgm_mgmt::{DaemonStatus, Request, Response, ServerStatus};
 use pgm_proto::Lsn;
 
-use super::{Cx, daemon, progress};
+use super::{Cx, daemon, progress, status_details};
 use crate::arguments::{Format, StatusArguments};
 use crate::error::CliError;
 use crate::output::{Table, bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, arguments: StatusArguments) -> Result<ExitCode, CliError> {
+    if arguments.details {
+        return status_details::run(cx, arguments.server);
+    }
     let request = Request::Status {
         server: arguments.server,
     };
@@ -26,7 +29,7 @@ pub(super) fn run(cx: &Cx, arguments: StatusArguments) -> Result<ExitCode, CliEr
     }
 }
 
-fn print_status(status: &DaemonStatus) {
+pub(super) fn print_status(status: &DaemonStatus) {
     println!(
         "pgmd {} (process {}, since {})",
         status.version, status.pid, status.started

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use pgm_mgmt::{
     BackupChoice, BackupList, BackupOptions, Error, ErrorCode, JobKind, Pong, Request, Response,
-    RestoreOptions, RunningJobs, ServerBackups, Stopping,
+    RestoreOptions, RunningJobs, ServerBackups, ServerMode, Stopping,
 };
 use pgm_proto::ServerName;
 
 use super::caller::Caller;
-use super::{audited, configuration, jobs, status};
+use super::{audited, configuration, details, jobs, status};
 use crate::repository;
 use crate::supervisor::{Daemon, JobRequest, JobTicket};
 use crate::worker::Task;
@@ -53,9 +53,15 @@ async fn carry_out(
             }
             Response::Status(status::status(daemon, server).await?)
         }
+        Request::StatusDetails { server } => {
+            if let Some(server) = &server {
+                daemon.server(server)?;
+            }
+            Response::StatusDetails(details::details(daemon, server).await?)
+        }
         Request::Backup { server, options } => return backup(daemon, caller, &server, options),
         Request::ListBackups { server } => list(daemon, server).await?,
-        Request::Info { server, backup } => details(daemon, server, backup).await?,
+        Request::Info { server, backup } => backup_details(daemon, server, backup).await?,
         Request::Restore(options) => return restore(daemon, caller, options),
         Request::Progress => Response::Jobs(RunningJobs {
             jobs: daemon.jobs().progress(),
@@ -65,6 +71,11 @@ async fn carry_out(
         Request::Job { job } => Response::Job(daemon.jobs().record(job)?),
         Request::Follow { job } => return daemon.jobs().attach(job).map(Answer::Job),
         Request::Start(request) => return Box::pin(jobs::start(daemon, caller, *request)).await,
+        Request::Mode { server, set: None } => Response::Mode(daemon.mode_report(&server)?),
+        Request::Mode {
+            server,
+            set: Some(mode),
+        } => Response::Mode(daemon.set_mode(&server, mode).await?),
         Request::ClearJobs => jobs::clear(daemon, caller),
         Request::ReloadUsers => {
             let reloaded = daemon.reload_users().await;
@@ -101,6 +112,7 @@ fn backup(
 ) -> Result<Answer, Error> {
     let entry = daemon.server(server)?;
     options.max_rate_kib = options.max_rate_kib.or(entry.rate_kib());
+    refuse_offline(daemon, server)?;
     let receiver_slot = daemon.receiver_slot_of(server).ok_or_else(|| {
         let text =
             format!("the wal of {server} is not received, so no backup of it can be complete");
@@ -119,6 +131,17 @@ fn backup(
         task,
     };
     daemon.start_job(asked).map(Answer::Job)
+}
+
+fn refuse_offline(daemon: &Daemon, server: &ServerName) -> Result<(), Error> {
+    if daemon.mode(server) == ServerMode::Online {
+        return Ok(());
+    }
+    let text = format!(
+        "server {server} is offline: its wal is not received, and no backup of it can be taken"
+    );
+    let hint = format!("pgm-cli mode {server} online");
+    Err(Error::new(ErrorCode::ServerOffline, text).with_hint(hint))
 }
 
 fn restore(
@@ -166,7 +189,7 @@ async fn list(daemon: &Daemon, server: Option<ServerName>) -> Result<Response, E
     .await
 }
 
-async fn details(
+async fn backup_details(
     daemon: &Daemon,
     server: ServerName,
     backup: BackupChoice,

@@ -9,6 +9,7 @@ mod answer;
 pub(crate) mod audited;
 mod caller;
 mod conversation;
+mod details;
 mod facts;
 mod jobs;
 mod listen;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use pgm_mgmt::{BackupSummary, DaemonStatus, Error, ServerState, ServerStatus};
+use pgm_mgmt::{BackupSummary, DaemonStatus, Error, ServerMode, ServerState, ServerStatus};
 use pgm_proto::{Lsn, ServerName};
 use pgm_storage::{LocalStorage, Storage as _};
 
@@ -42,7 +42,11 @@ pub(super) async fn status(
     let servers = names.iter().filter_map(|name| {
         let entry = config.servers.get(name)?;
         let backups = backups.remove(name).unwrap_or_else(|| Ok(Vec::new()));
-        Some(server(name, entry, receivers.remove(name), backups))
+        let mut status = server(name, entry, receivers.remove(name), backups);
+        if status.state == ServerState::Stopped && daemon.mode(name) == ServerMode::Offline {
+            status.state = ServerState::Offline;
+        }
+        Some(status)
     });
     Ok(DaemonStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),

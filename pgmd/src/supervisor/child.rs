@@ -1,19 +1,27 @@
 //! One worker process.
 //!
 //! It is this program again, told on its standard input what to do. It ends when that pipe ends, when its parent dies,
-//! on SIGTERM (in order) and when this value is dropped (at once): no worker outlives its supervisor. Its log goes to
-//! our standard error. It has its own process group, so that a Ctrl-C at the terminal reaches the supervisor alone.
+//! on SIGTERM (in order) and when this value is dropped (at once): no worker outlives its supervisor. Its log comes
+//! through a pipe, and we write it. It has its own process group, so that a Ctrl-C at the terminal reaches the supervisor alone.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child as Process, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
+use super::notify;
 use crate::shared_state::FD_VARIABLE;
 use crate::worker::{Description, LINE_BYTES_MAX, Order, WorkerEvent};
+
+/// A longer line is cut in pieces.
+const LOG_LINE_BYTES_MAX: u64 = 16 << 10;
+/// How long the rest of a dead worker's log may take.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running worker.
 #[derive(Debug)]
@@ -23,6 +31,8 @@ pub(super) struct Child {
     stdin: ChildStdin,
     events: BufReader<ChildStdout>,
     line: Vec<u8>,
+    /// Takes its log over.
+    log: Option<JoinHandle<()>>,
 }
 
 /// What a worker's pipe gave.
@@ -55,7 +65,11 @@ impl Child {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
+            .stderr(Stdio::piped());
+        // What systemd says to us is not for them.
+        for variable in notify::VARIABLES {
+            command.env_remove(variable);
+        }
         command.process_group(0).kill_on_drop(true);
         let mut process = command.spawn()?;
         let pipe = |name| io::Error::other(format!("the worker has no {name}"));
@@ -65,11 +79,16 @@ impl Child {
             .take()
             .ok_or_else(|| pipe("standard output"))?;
         let events = BufReader::new(stdout);
+        let log = process
+            .stderr
+            .take()
+            .map(|log| tokio::spawn(take_over(log)));
         let mut child = Self {
             process,
             stdin,
             events,
             line: Vec::new(),
+            log,
         };
         // It may hold a password.
         let text = Zeroizing::new(ron::to_string(description).map_err(io::Error::other)?);
@@ -131,16 +150,41 @@ impl Child {
 
     /// Waits until the process is gone.
     pub(super) async fn gone(&mut self) -> String {
-        match self.process.wait().await {
+        let how = match self.process.wait().await {
             Ok(status) => describe(status),
             Err(error) => format!("could not be waited for: {error}"),
+        };
+        if let Some(log) = self.log.take() {
+            // Its last words come before ours about it.
+            let _ = tokio::time::timeout(LAST_WORDS_PATIENCE, log).await;
         }
+        how
     }
 
     async fn say(&mut self, mut text: Zeroizing<String>) -> io::Result<()> {
         text.push('\n');
         self.stdin.write_all(text.as_bytes()).await?;
         self.stdin.flush().await
+    }
+}
+
+/// Logs what a worker has to say, line by line, until its pipe ends.
+async fn take_over(log: ChildStderr) {
+    let mut log = BufReader::new(log);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut log)
+            .take(LOG_LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+            .await
+        {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line);
+                crate::log::pass_on(text.trim_end_matches('\n'));
+            }
+        }
     }
 }
 

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use pgm_mgmt::{Error, ErrorCode, Reloaded};
-use pgm_proto::ServerName;
+use pgm_mgmt::{Error, ErrorCode, Reloaded, ServerMode};
+use pgm_proto::{Lsn, ServerName};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::guests::Guests;
 use super::jobs::{JobLimits, Jobs};
+use super::modes::Modes;
 use super::receivers::{self, Receiver, ReceiverView, Wish};
 use super::slots::Slots;
 use super::tally::{Outcome, Tally};
@@ -42,6 +43,9 @@ pub struct Daemon {
     remote: OnceLock<Arc<Remote>>,
     /// One reload at a time.
     pub(super) reloading: tokio::sync::Mutex<()>,
+    pub(super) modes: Modes,
+    /// Held while a server is taken on or left alone.
+    pub(super) switching: tokio::sync::Mutex<()>,
     log: LevelHandle,
     started: Timestamp,
     clock: Instant,
@@ -63,11 +67,14 @@ impl Daemon {
         let audit = Audit::start(&config.audit_log)
             .map_err(|error| StartError::io("open the audit log", &config.audit_log, error))?;
         let (stop, stop_asked) = mpsc::channel(1);
+        let folder = config.file.parent().unwrap_or(Path::new("/")).to_owned();
         let daemon = Self {
+            modes: Modes::open(&folder),
+            switching: tokio::sync::Mutex::default(),
             jobs: Jobs::new(&JobLimits {
                 running: config.jobs_max,
                 history: config.jobs_history,
-                folder: config.file.parent().unwrap_or(Path::new("/")).to_owned(),
+                folder,
             }),
             guests: Guests::new(),
             config: Mutex::new(Arc::new(config)),
@@ -123,6 +130,11 @@ impl Daemon {
         &self.tally
     }
 
+    /// The log.
+    pub(super) fn log(&self) -> &LevelHandle {
+        &self.log
+    }
+
     /// The clients.
     pub fn guests(&self) -> &Guests {
         &self.guests
@@ -160,8 +172,15 @@ impl Daemon {
         self.clock.elapsed()
     }
 
-    /// Starts to receive the WAL of `server`.
+    /// Starts to receive the WAL of `server`, unless that is done already, or it is offline.
     pub(super) fn start_receiver(self: &Arc<Self>, server: &ServerName, entry: &ServerConfig) {
+        if self.mode(server) == ServerMode::Offline {
+            info!("server {server} is offline: it is left alone");
+            return;
+        }
+        if lock(&self.receivers).contains_key(server) {
+            return;
+        }
         let Some(lease) = self.slots.take_for(server) else {
             error!("server {server} has no worker: there is room for 256 workers at once");
             return;
@@ -177,9 +196,20 @@ impl Daemon {
         lock(&self.receivers).insert(server.clone(), receiver);
     }
 
+    /// Ends the receive worker of `server` in order. How far its WAL is durable.
+    pub(super) async fn stop_receiver(&self, server: &ServerName) -> Option<Lsn> {
+        let receiver = lock(&self.receivers).remove(server)?;
+        let view = receiver.view();
+        receiver.ask_to_stop();
+        receiver.gone().await;
+        view.slot().durable()
+    }
+
     /// Reads the configuration and the secrets again and applies what can be applied.
     pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, ReloadError> {
         let _turn = self.reloading.lock().await;
+        // Whoever moves log files away reloads us afterwards.
+        self.log.reopen();
         let old = self.config();
         let read = self.read_again(&old).await;
         self.tally.configuration(Outcome::of(&read));

@@ -12,11 +12,14 @@ mod guests;
 mod hooks;
 mod jobs;
 mod lock;
+mod modes;
+mod notify;
 mod receivers;
 mod reload;
 pub(crate) mod secret_command;
 mod signals;
 mod slots;
+mod switch;
 mod tally;
 mod users;
 
@@ -29,7 +32,7 @@ use std::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::audit::{self, Record};
-use crate::config::Config;
+use crate::config::{Config, PID_FILE_NAME};
 use crate::log::LevelHandle;
 use crate::secrets::SecretsError;
 use crate::service::SocketGroup;
@@ -47,6 +50,7 @@ pub use tally::{Counts, JobCounts, Outcome, Reading, Tally};
 pub use users::ReloadError;
 
 use lock::BaseLock;
+use notify::Notifier;
 use signals::{Signal, Signals, Stop};
 
 /// Why the daemon could not start.
@@ -136,7 +140,7 @@ impl StartError {
 
 /// Runs the daemon until it is told to stop.
 pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
-    let lock = prepare(&config)?;
+    let locks = prepare(&config)?;
     let mut signals = Signals::new().map_err(|error| StartError::system("watch signals", error))?;
     let listener = Listener::bind(&config.socket(), socket_group(&config)?)?;
     let remote = Remote::bind(&config).await?;
@@ -157,6 +161,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     for (server, entry) in &config.servers {
         daemon.start_receiver(server, entry);
     }
+    let notifier = Arc::new(Notifier::from_environment());
     let serving = tokio::spawn(management::serve(listener, Arc::clone(&daemon)));
     let serving_remote = remote.map(|(remote, listeners)| {
         let remote = daemon.offer(remote);
@@ -164,13 +169,25 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     });
     let http = http.map(|http| http.start(&daemon)).transpose()?;
     let http = http.map(tokio::spawn);
+    notifier.ready("running");
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
             _ = stop_asked.recv() => Signal::Stop(Stop::Request),
+            () = notifier.heartbeat() => {
+                notifier.alive();
+                continue;
+            }
         };
         match signal {
-            Signal::Reload => _ = tokio::spawn(report_reload(Arc::clone(&daemon))),
+            Signal::Reload => {
+                let (daemon, notifier) = (Arc::clone(&daemon), Arc::clone(&notifier));
+                tokio::spawn(async move {
+                    notifier.reloading();
+                    report_reload(daemon).await;
+                    notifier.ready("running");
+                });
+            }
             Signal::Stop(why) => {
                 info!("shutting down because of {why}");
                 // A client's request was recorded as such.
@@ -182,6 +199,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
             }
         }
     }
+    notifier.stopping();
     daemon.stop_all().await;
     serving.abort();
     if let Some(serving) = serving_remote {
@@ -192,8 +210,11 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     }
     // The listener removes its socket when it goes.
     let _ = serving.await;
-    lock.release();
+    for lock in locks {
+        lock.release();
+    }
     info!("pgmd has stopped");
+    daemon.log().finish();
     Ok(())
 }
 
@@ -223,7 +244,7 @@ async fn report_reload(daemon: Arc<Daemon>) {
 }
 
 /// Makes the folders, takes the lock and opens the repository, so that what is wrong shows at once.
-fn prepare(config: &Config) -> Result<BaseLock, StartError> {
+fn prepare(config: &Config) -> Result<Vec<BaseLock>, StartError> {
     for folder in [&config.unix_socket_dir, &config.spool] {
         let made = std::fs::DirBuilder::new()
             .recursive(true)
@@ -231,7 +252,14 @@ fn prepare(config: &Config) -> Result<BaseLock, StartError> {
             .create(folder);
         made.map_err(|error| StartError::io("make the folder", folder, error))?;
     }
-    let lock = BaseLock::take(&config.pid_file())?;
+    // The lock of the socket's folder first: whoever has it may remove the socket of a dead daemon.
+    let mut files = vec![config.unix_socket_dir.join(PID_FILE_NAME)];
+    let named = config.pid_file();
+    if !files.contains(&named) {
+        files.push(named);
+    }
+    let locks = files.iter().map(|file| BaseLock::take(file));
+    let locks = locks.collect::<Result<_, _>>()?;
     crate::repository::open_or_create(config).map_err(StartError::Repository)?;
-    Ok(lock)
+    Ok(locks)
 }

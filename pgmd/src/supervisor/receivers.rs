@@ -18,7 +18,7 @@ use super::slots::SlotLease;
 use super::state::{Action, Event, Life, Now};
 use crate::config::{Config, LogLevel, ServerConfig};
 use crate::shared_state::{Phase, Slot};
-use crate::worker::{Connection, Description, Order, Task, WorkerEvent};
+use crate::worker::{Connection, Description, Order, ProcessTitle, Task, WorkerEvent};
 
 /// A server's receive worker, as the daemon holds it.
 #[derive(Debug)]
@@ -149,6 +149,7 @@ pub(super) fn describe(
         repository: config.repository.path.clone(),
         compression: config.repository.compression,
         spool: config.spool_of(server),
+        title: ProcessTitle::of(config),
         task: Task::Receive {
             connection,
             slot: entry.slot.clone(),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgm_storage::Cancel;
 use rustix::event::{EventfdFlags, eventfd};
@@ -14,10 +15,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::message::{Description, LINE_BYTES_MAX, Order, WorkerEvent};
+use super::title::Title;
 use crate::log::LevelHandle;
 
 /// Events that may wait to be written. Those beyond are dropped: the shared state has the numbers.
 const EVENTS_MAX: usize = 256;
+
+/// How often the list of processes learns what a receive worker does.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the working threads hold.
 #[derive(Debug, Clone)]
@@ -136,15 +141,20 @@ pub(super) async fn converse(
     mut outbox: Outbox,
     link: &Link,
     level: &LevelHandle,
+    mut title: Option<Title>,
 ) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut stdout = pipe::Sender::from_owned_fd(stdout.into())?;
     let mut supervised = true;
+    let mut looking = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
             said = outbox.0.recv() => match said {
                 Some(Said::Event(event)) => {
+                    if let (WorkerEvent::Phase(phase), Some(title)) = (&event, &mut title) {
+                        title.show(phase);
+                    }
                     // A supervisor that is gone hears nothing; the end of our input ends us.
                     let _ = say(&mut stdout, &event).await;
                 }
@@ -159,6 +169,9 @@ pub(super) async fn converse(
                 }
             },
             _ = terminate.recv() => link.ask_to_stop(),
+            _ = looking.tick() => if let Some(title) = &mut title {
+                title.look();
+            },
         }
     }
 }

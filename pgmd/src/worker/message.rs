@@ -30,8 +30,30 @@ pub struct Description {
     pub compression: Compression,
     /// The server's spool.
     pub spool: PathBuf,
+    /// Whether the list of processes says what it does.
+    pub title: ProcessTitle,
     /// What it does.
     pub task: Task,
+}
+
+/// Whether the list of processes says what a worker does right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProcessTitle {
+    /// It does.
+    Shown,
+    /// It only says what the worker is for.
+    Fixed,
+}
+
+impl ProcessTitle {
+    /// What the configuration says.
+    pub fn of(config: &Config) -> Self {
+        if config.update_process_title {
+            Self::Shown
+        } else {
+            Self::Fixed
+        }
+    }
 }
 
 /// What a worker does.

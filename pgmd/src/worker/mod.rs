@@ -15,6 +15,7 @@ mod link;
 mod message;
 mod receive;
 mod restore;
+mod title;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,9 +26,12 @@ use tracing::error;
 use crate::log;
 use crate::shared_state::{FD_VARIABLE, SharedState};
 
-pub use message::{Connection, Description, LINE_BYTES_MAX, Order, Task, WorkerEvent};
+pub use message::{
+    Connection, Description, LINE_BYTES_MAX, Order, ProcessTitle, Task, WorkerEvent,
+};
 
 use link::{Inbox, Link};
+use title::Title;
 
 /// The life of a worker process.
 pub fn run() -> ExitCode {
@@ -74,6 +78,10 @@ async fn work() -> std::io::Result<()> {
             "there is no such place in the shared state",
         ));
     }
+    let title = match description.title {
+        ProcessTitle::Shown => Some(Title::new(Arc::clone(&state), &description)),
+        ProcessTitle::Fixed => None,
+    };
     let (link, outbox) = Link::new()?;
     let task = link.clone();
     let worker = std::thread::Builder::new().name(thread_name(&description.task).to_owned());
@@ -85,7 +93,7 @@ async fn work() -> std::io::Result<()> {
         }
         task.finish();
     })?;
-    link::converse(inbox, outbox, &link, &level).await?;
+    link::converse(inbox, outbox, &link, &level, title).await?;
     let ended = worker.join();
     ended.map_err(|_| std::io::Error::other("the worker's thread panicked"))
 }

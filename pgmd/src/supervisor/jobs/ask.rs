@@ -11,7 +11,7 @@ use super::super::daemon::Daemon;
 use super::{Admitted, JobTicket, run};
 use crate::audit::Outcome;
 use crate::service::{Caller, audited};
-use crate::worker::{Description, Task};
+use crate::worker::{Description, ProcessTitle, Task};
 
 /// A job that somebody asks for.
 #[derive(Debug)]
@@ -50,6 +50,7 @@ impl Daemon {
             repository: config.repository.path.clone(),
             compression: config.repository.compression,
             spool: config.spool_of(server),
+            title: ProcessTitle::of(&config),
             task,
         };
         let id = ticket.id;
