@@ -179,6 +179,7 @@ mod tests {
             repository: "/r".into(),
             compression: pgm_storage::Compression::ZSTD,
             spool: "/s".into(),
+            title: crate::worker::ProcessTitle::Fixed,
             task: crate::worker::Task::Restore {
                 options: pgm_mgmt::RestoreOptions {
                     server: "prod".parse().unwrap(),
