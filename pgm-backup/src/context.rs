@@ -37,7 +37,7 @@ pub struct Progress<'a> {
     pub detail: &'a str,
 }
 
-/// The steps that backups and restores report.
+/// The steps that long operations report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Backup: waiting for the server's checkpoint.
@@ -56,6 +56,16 @@ pub enum Phase {
     Wal,
     /// Restore: checking and syncing what was written.
     Sync,
+    /// Delete: removing objects.
+    Delete,
+    /// Verify: reading catalog and manifests.
+    VerifyCatalog,
+    /// Verify: reading every frame.
+    VerifyFrames,
+    /// Verify: reading archived WAL.
+    VerifyWal,
+    /// Archive: writing the tar file.
+    Archive,
 }
 
 impl Phase {
@@ -70,6 +80,11 @@ impl Phase {
             Self::Restore => "restore",
             Self::Wal => "restore wal",
             Self::Sync => "sync",
+            Self::Delete => "delete",
+            Self::VerifyCatalog => "verify catalog",
+            Self::VerifyFrames => "verify frames",
+            Self::VerifyWal => "verify wal",
+            Self::Archive => "archive",
         }
     }
 }

@@ -4,6 +4,7 @@ use pgm_proto::{Lsn, ServerName, SystemId, TimelineId};
 use pgm_storage::{ObjectPath, StorageError};
 
 use crate::label::BackupLabel;
+use crate::marks::AnnotationError;
 use crate::repository::{LockOwner, Purpose};
 
 /// The result of this crate's operations.
@@ -33,6 +34,19 @@ pub enum Error {
     RepositoryExists {
         /// The storage.
         location: String,
+    },
+    /// The repository is not the one that was used until now.
+    #[error(
+        "{} in {location}, where repository {known} was used until now",
+        found.as_ref().map_or_else(|| "there is no repository".to_owned(), |id| format!("there is another repository ({id})"))
+    )]
+    OtherRepository {
+        /// Where it should be.
+        location: String,
+        /// The id of the one that was used.
+        known: String,
+        /// The id of the one that is there, if there is one.
+        found: Option<String>,
     },
     /// An object was written by a newer pgm.
     #[error("{object} has format version {found}, but this pgm knows versions up to {newest}")]
@@ -110,6 +124,35 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The backup is retained.
+    #[error("backup {label} of server `{server}` is retained")]
+    BackupRetained {
+        /// The server.
+        server: ServerName,
+        /// The backup.
+        label: BackupLabel,
+    },
+    /// Without the backup nothing could be restored.
+    #[error("backup {label} is the last of server `{server}` from which something can be restored")]
+    LastRestorable {
+        /// The server.
+        server: ServerName,
+        /// The backup.
+        label: BackupLabel,
+    },
+    /// It cannot be found out whether the backup may be deleted.
+    #[error("backup {label} of server `{server}` is damaged: {reason}")]
+    DoubtfulBackup {
+        /// The server.
+        server: ServerName,
+        /// The backup.
+        label: BackupLabel,
+        /// What cannot be read.
+        reason: String,
+    },
+    /// A note cannot be changed like this.
+    #[error(transparent)]
+    Annotation(#[from] AnnotationError),
     /// The server's version cannot be backed up.
     #[error("server `{server}` runs PostgreSQL {version}; pgm backs up 14 and newer")]
     UnsupportedVersion {
@@ -176,6 +219,10 @@ impl Error {
             Self::RepositoryMissing { .. } => Some(
                 "check the path; a new repository is made by `pgm-cli init` or the first start of pgmd".into(),
             ),
+            Self::OtherRepository { location, .. } => Some(format!(
+                "mount the file system of {location}, or correct repository.path; WAL waits in the spool meanwhile. If \
+                 the change is meant: pgm-cli repository accept"
+            )),
             Self::RepositoryExists { .. } => {
                 Some("open it instead, or choose an empty directory".into())
             }
@@ -206,6 +253,18 @@ impl Error {
                  run the operation again"
                     .into(),
             ),
+            Self::BackupRetained { server, label } => Some(format!(
+                "release it first, if it really shall go: pgm-cli expunge {server} {label}"
+            )),
+            Self::LastRestorable { .. } => Some(
+                "take a new backup first; --force deletes it all the same, and then the server's data exists only on \
+                 the server"
+                    .into(),
+            ),
+            Self::DoubtfulBackup { .. } => Some(
+                "restore the object from another copy of the repository, or delete the backup with --force".into(),
+            ),
+            Self::Annotation(error) => error.hint(),
             Self::UnsupportedVersion { .. } => {
                 Some("upgrade the server with pg_upgrade, or back it up with its own tools".into())
             }
@@ -216,6 +275,22 @@ impl Error {
                 "check that the server's WAL is being received (`pgm-cli status`), then take the backup again".into(),
             ),
             Self::Coverage(_) | Self::Cancelled | Self::System { .. } => None,
+        }
+    }
+
+    /// The error for a backup whose catalog entry gave `error`.
+    pub(crate) fn no_such_backup(
+        server: &ServerName,
+        label: BackupLabel,
+        error: StorageError,
+    ) -> Self {
+        if error.is_not_found() {
+            Self::NoSuchBackup {
+                server: server.clone(),
+                label: label.to_string(),
+            }
+        } else {
+            error.into()
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Modules in reading order: [`label`](BackupLabel) and [`Context`] are the words, `repository` is the layout with its
 //! locks, staging areas and sweeps, [`catalog`] says which backups there are, [`manifest`] where each page of one
-//! rests, [`mod@backup`] takes one and [`restore`] gives one back. This crate never reads a configuration file, the home
+//! rests, [`mod@backup`] takes one, [`restore`] gives one back, [`verify`] looks whether that would work, and [`mod@delete`]
+//! removes one. [`marks`] are what people say about a backup. This crate never reads a configuration file, the home
 //! directory or the terminal: it takes typed options and reports progress through a value.
 //!
 //! ```no_run
@@ -30,13 +31,16 @@ mod checksum;
 mod context;
 mod error;
 mod label;
+pub mod marks;
 mod record;
 
 pub mod backup;
 pub mod catalog;
+pub mod delete;
 pub mod manifest;
 pub mod repository;
 pub mod restore;
+pub mod verify;
 
 pub use backup::{BackupRequest, Coverage, NoArchive, WalCoverage, backup};
 pub use catalog::{BackupEntry, Catalog};

@@ -3,6 +3,7 @@
 mod conf;
 mod job;
 mod mode;
+mod operations;
 
 pub(crate) mod admin;
 pub(crate) mod file;
@@ -19,6 +20,10 @@ use self::file::{CompressArguments, FileArguments, SealArguments};
 pub(crate) use conf::{ConfCommand, ConfImportArguments, ConfLsArguments, ConfSetArguments};
 pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
 pub(crate) use mode::{Mode, ModeArguments};
+pub(crate) use operations::{
+    AnnotateArguments, DeleteArguments, ListBackupArguments, MarkArguments, Order,
+    RepositoryCommand, VerifyArguments,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -29,7 +34,7 @@ const STYLES: Styles = Styles::styled()
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done
-  1  failed; the error says what to do next
+  1  failed, the error says what to do next; or verify found damage
   2  the command line or the configuration is wrong
   3  pgmd is not running or does not answer
   4  there is no such server, backup or file
@@ -112,6 +117,16 @@ pub(crate) enum Command {
     Info(InfoArguments),
     /// Restore a backup into an empty directory, to the end or to a point in time
     Restore(RestoreArguments),
+    /// Delete a backup and what only it needs
+    Delete(DeleteArguments),
+    /// Keep a backup: nothing deletes it until it is expunged
+    Retain(MarkArguments),
+    /// Allow again that a retained backup is deleted
+    Expunge(MarkArguments),
+    /// Add, update or remove a note of a backup
+    Annotate(AnnotateArguments),
+    /// Read a backup and its WAL, and say whether a restore would give back what was backed up
+    Verify(VerifyArguments),
     /// Show running jobs with their progress
     Progress(ProgressArguments),
     /// Show whether pgmd works for a server, take it on (online) or leave it alone (offline)
@@ -122,6 +137,9 @@ pub(crate) enum Command {
     /// Forget what has been counted or remembered
     #[command(subcommand)]
     Clear(ClearCommand),
+    /// Work with the repository as a whole
+    #[command(subcommand)]
+    Repository(RepositoryCommand),
     /// Work with the write-ahead log
     #[command(subcommand)]
     Wal(WalCommand),
@@ -198,14 +216,6 @@ pub(crate) struct BackupArguments {
     /// Do not wait: print the job's number and go; pgm-cli job wait JOB follows it
     #[arg(long, visible_alias = "no-wait")]
     pub(crate) detach: bool,
-}
-
-/// Arguments of `list-backup`.
-#[derive(Debug, Args)]
-pub(crate) struct ListBackupArguments {
-    /// The server whose backups are listed; all when left out
-    #[arg(value_name = "SERVER")]
-    pub(crate) server: Option<ServerName>,
 }
 
 /// Arguments of `info`.

@@ -71,6 +71,18 @@ pub enum ErrorCode {
     TargetUnreachable,
     /// The restore failed.
     RestoreFailed,
+    /// The backup is retained.
+    BackupRetained,
+    /// Without the backup nothing could be restored.
+    LastBackup,
+    /// The backup could not be deleted.
+    DeleteFailed,
+    /// The verification could not be carried out; damage that it found is no such failure.
+    VerifyFailed,
+    /// There is a note with that key already.
+    AnnotationExists,
+    /// There is no note with that key.
+    UnknownAnnotation,
     /// The repository cannot be used, or something in it is damaged.
     Repository,
     /// The configuration cannot be used; the old one stays.
@@ -105,6 +117,12 @@ impl ErrorCode {
             Self::BackupFailed => "backup_failed",
             Self::TargetUnreachable => "target_unreachable",
             Self::RestoreFailed => "restore_failed",
+            Self::BackupRetained => "backup_retained",
+            Self::LastBackup => "last_backup",
+            Self::DeleteFailed => "delete_failed",
+            Self::VerifyFailed => "verify_failed",
+            Self::AnnotationExists => "annotation_exists",
+            Self::UnknownAnnotation => "unknown_annotation",
             Self::Repository => "repository",
             Self::Configuration => "configuration",
             Self::HookFailed => "hook_failed",

@@ -60,6 +60,10 @@ pub enum JobKind {
     Backup,
     /// Restores one.
     Restore,
+    /// Deletes one.
+    Delete,
+    /// Verifies backups.
+    Verify,
 }
 
 impl fmt::Display for JobKind {
@@ -67,6 +71,8 @@ impl fmt::Display for JobKind {
         f.write_str(match self {
             Self::Backup => "backup",
             Self::Restore => "restore",
+            Self::Delete => "delete",
+            Self::Verify => "verify",
         })
     }
 }

@@ -20,11 +20,13 @@
 pub mod frame;
 
 mod client;
+mod delete;
 mod details;
 mod error_code;
 mod event;
 mod hello;
 mod jobs;
+mod marks;
 mod mode;
 mod place;
 mod request;
@@ -32,8 +34,10 @@ mod response;
 mod role;
 mod settings;
 mod users;
+mod verify;
 
 pub use client::{Client, ClientError, Deadlines};
+pub use delete::Deleted;
 pub use details::{
     MediumDetails, RestorePoint, ServerDetails, StatusDetails, WalStretch, WrittenSetting,
 };
@@ -42,6 +46,7 @@ pub use event::{Event, JobId, JobKind, JobProgress, MessageLevel};
 pub use frame::{Frame, FrameError, MessageId};
 pub use hello::{Hello, PROTOCOL_VERSIONS, Welcome};
 pub use jobs::{JobList, JobMessage, JobRecord, JobScope, JobState, StartedJob};
+pub use marks::{Annotation, AnnotationChange, BackupMarks};
 pub use mode::{ModeReport, ServerMode};
 pub use place::DaemonPlace;
 pub use request::{
@@ -59,6 +64,10 @@ pub use settings::{
     SettingValue,
 };
 pub use users::UsersReloaded;
+pub use verify::{
+    Finding, FindingArea, ListedFiles, VerificationSummary, Verified, VerifiedBackup, VerifiedFile,
+    VerifyLevel, VerifyOptions, VerifyOutcome,
+};
 
 /// The newest version of the protocol that this crate speaks; [`Pong`] carries the daemon's.
 pub const PROTOCOL_VERSION: u32 = 1;

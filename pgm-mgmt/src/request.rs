@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::event::JobId;
 use crate::hello::Hello;
 use crate::jobs::JobScope;
+use crate::marks::AnnotationChange;
 use crate::mode::ServerMode;
 use crate::role::{Access, Reach};
+use crate::verify::VerifyOptions;
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,40 @@ pub enum Request {
     /// Restore a backup; events until it is done. Answer: [`crate::Response::Restored`], or
     /// [`crate::Response::Planned`] when `plan_only`.
     Restore(RestoreOptions),
+    /// Delete a backup; events until it is done. Answer: [`crate::Response::Deleted`].
+    Delete {
+        /// The server.
+        server: ServerName,
+        /// The backup.
+        backup: BackupChoice,
+        /// Also one that is damaged, or the last one.
+        force: bool,
+    },
+    /// Keep a backup until it is expunged. Answer: [`crate::Response::Marked`].
+    Retain {
+        /// The server.
+        server: ServerName,
+        /// The backup.
+        backup: BackupChoice,
+    },
+    /// Allow again that a retained backup is deleted. Answer: [`crate::Response::Marked`].
+    Expunge {
+        /// The server.
+        server: ServerName,
+        /// The backup.
+        backup: BackupChoice,
+    },
+    /// Change the notes of a backup. Answer: [`crate::Response::Marked`].
+    Annotate {
+        /// The server.
+        server: ServerName,
+        /// The backup.
+        backup: BackupChoice,
+        /// How.
+        change: AnnotationChange,
+    },
+    /// Verify backups; events until it is done. Answer: [`crate::Response::Verified`].
+    Verify(VerifyOptions),
     /// Which jobs run? Answer: [`crate::Response::Jobs`].
     Progress,
     /// End a job, cleanly. Answer: [`crate::Response::Cancelling`].
@@ -125,6 +161,11 @@ impl Request {
             Self::Info { .. } => "info",
             Self::Restore(options) if options.plan_only => "restore --plan",
             Self::Restore(_) => "restore",
+            Self::Delete { .. } => "delete",
+            Self::Retain { .. } => "retain",
+            Self::Expunge { .. } => "expunge",
+            Self::Annotate { .. } => "annotate",
+            Self::Verify(_) => "verify",
             Self::Progress => "progress",
             Self::Cancel { .. } => "job cancel",
             Self::ListJobs { .. } => "job ls",
@@ -149,10 +190,15 @@ impl Request {
             | Self::StatusDetails { server }
             | Self::ListBackups { server }
             | Self::ListJobs { server, .. } => server.as_ref(),
-            Self::Backup { server, .. } | Self::Info { server, .. } | Self::Mode { server, .. } => {
-                Some(server)
-            }
+            Self::Backup { server, .. }
+            | Self::Info { server, .. }
+            | Self::Mode { server, .. }
+            | Self::Delete { server, .. }
+            | Self::Retain { server, .. }
+            | Self::Expunge { server, .. }
+            | Self::Annotate { server, .. } => Some(server),
             Self::Restore(options) => Some(&options.server),
+            Self::Verify(options) => Some(&options.server),
             Self::Start(request) => request.server(),
             Self::Hello(_)
             | Self::Ping
@@ -188,6 +234,11 @@ impl Request {
             Self::Restore(options) if options.plan_only => Access::Read,
             Self::Backup { .. }
             | Self::Restore(_)
+            | Self::Delete { .. }
+            | Self::Retain { .. }
+            | Self::Expunge { .. }
+            | Self::Annotate { .. }
+            | Self::Verify(_)
             | Self::Cancel { .. }
             | Self::ClearJobs
             | Self::SetSetting { .. }

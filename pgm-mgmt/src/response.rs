@@ -7,13 +7,16 @@
 use pgm_proto::{Lsn, ServerName, ServerVersion, SlotName, TimelineId};
 use serde::{Deserialize, Serialize};
 
+use crate::delete::Deleted;
 use crate::details::StatusDetails;
 use crate::event::{JobId, JobProgress};
 use crate::hello::Welcome;
 use crate::jobs::{JobList, JobRecord, StartedJob};
+use crate::marks::{Annotation, BackupMarks};
 use crate::mode::ModeReport;
 use crate::settings::{Reloaded, SettingList, SettingSet};
 use crate::users::UsersReloaded;
+use crate::verify::{Finding, VerificationSummary, Verified};
 
 /// The answer to a request that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,11 +34,17 @@ pub enum Response {
     /// To [`crate::Request::ListBackups`].
     Backups(BackupList),
     /// To [`crate::Request::Info`].
-    Backup(BackupDetails),
+    Backup(Box<BackupDetails>),
     /// To [`crate::Request::Restore`] with `plan_only`.
     Planned(PlannedRestore),
     /// To [`crate::Request::Restore`].
     Restored(RestoreOutcome),
+    /// To [`crate::Request::Delete`].
+    Deleted(Deleted),
+    /// To [`crate::Request::Retain`], [`crate::Request::Expunge`] and [`crate::Request::Annotate`].
+    Marked(BackupMarks),
+    /// To [`crate::Request::Verify`]. What is damaged is in it: a verification that finds damage has succeeded.
+    Verified(Verified),
     /// To [`crate::Request::Progress`].
     Jobs(RunningJobs),
     /// To [`crate::Request::Cancel`]: the job was told; its own client gets the end.
@@ -236,6 +245,21 @@ pub struct BackupSummary {
     pub stored_bytes: u64,
     /// How it is compressed: `zstd:3`.
     pub compression: String,
+    /// Where the WAL is that makes it consistent: `archive`, or `included` in the backup.
+    #[serde(default)]
+    pub wal: String,
+    /// How long it took.
+    #[serde(default)]
+    pub elapsed_ms: u64,
+    /// Whether it is kept until it is expunged.
+    #[serde(default)]
+    pub retained: bool,
+    /// How many notes it has.
+    #[serde(default)]
+    pub annotations: u64,
+    /// When it was verified last, and what came of it.
+    #[serde(default)]
+    pub verified: Option<VerificationSummary>,
 }
 
 /// Whether a backup can be trusted.
@@ -246,7 +270,7 @@ pub enum BackupStatus {
     Valid,
     /// Complete, with something that a person should read: see the warnings.
     Warnings,
-    /// Its catalog entry cannot be read.
+    /// Its catalog entry cannot be read, or verifying it found damage.
     Damaged,
 }
 
@@ -283,6 +307,51 @@ pub struct BackupDetails {
     pub manifest_checksum: Option<String>,
     /// What a person should read: damaged pages, notices of the server.
     pub warnings: Vec<String>,
+    /// How it was taken: `base_backup`.
+    #[serde(default)]
+    pub method: String,
+    /// Why so.
+    #[serde(default)]
+    pub reason: String,
+    /// Whether the server had page checksums, and checked every page that it sent.
+    #[serde(default)]
+    pub data_checksums: bool,
+    /// The server's WAL segment size.
+    #[serde(default)]
+    pub segment_bytes: u32,
+    /// Directories in it.
+    #[serde(default)]
+    pub directories: u64,
+    /// The checkpoint from which replay begins.
+    #[serde(default)]
+    pub checkpoint_lsn: Option<Lsn>,
+    /// `primary` or `standby`.
+    #[serde(default)]
+    pub taken_from: Option<String>,
+    /// When it began, in the server's words.
+    #[serde(default)]
+    pub server_start_time: Option<String>,
+    /// The label that the server was given.
+    #[serde(default)]
+    pub server_label: Option<String>,
+    /// Bytes of its manifest.
+    #[serde(default)]
+    pub manifest_bytes: u64,
+    /// The checksum of the server's own manifest, when it sent one.
+    #[serde(default)]
+    pub server_manifest_checksum: Option<String>,
+    /// Its notes, by key.
+    #[serde(default)]
+    pub notes: Vec<Annotation>,
+    /// Why its marks cannot be read, when they cannot; then it counts as retained.
+    #[serde(default)]
+    pub marks_error: Option<String>,
+    /// What verifying it found, newest first.
+    #[serde(default)]
+    pub verifications: Vec<VerificationSummary>,
+    /// What the newest verification found.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
 }
 
 /// A tablespace of a backup.

@@ -16,7 +16,10 @@
 pub mod arguments;
 pub mod audit;
 pub mod config;
+pub mod known_repository;
+pub mod listing;
 pub mod log;
+pub mod operations;
 pub mod repository;
 pub mod restore;
 pub mod restore_command;

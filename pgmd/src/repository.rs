@@ -1,17 +1,18 @@
-//! The way from the configuration to the repository, and from a catalog to what clients are told.
+//! The way from the configuration to the repository, and from its failures to what clients are told.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use pgm_backup::catalog::{BackupEntry, BackupKind, BackupStatus as EntryStatus};
+use pgm_backup::catalog::BackupEntry;
+use pgm_backup::marks::AnnotationError;
 use pgm_backup::{BackupLabel, Repository};
-use pgm_mgmt::{
-    BackupChoice, BackupDetails, BackupStatus, BackupSummary, Error, ErrorCode, TablespaceSummary,
-};
+use pgm_mgmt::{BackupChoice, Error, ErrorCode};
 use pgm_proto::ServerName;
 use pgm_storage::LocalStorage;
 
 use crate::config::Config;
+
+pub use crate::listing::{backups, details, summary};
 
 /// Opens the repository of `config`, or makes it.
 pub fn open_or_create(config: &Config) -> pgm_backup::Result<Repository> {
@@ -26,89 +27,6 @@ pub fn open(folder: &Path) -> pgm_backup::Result<Repository> {
             location: folder.display().to_string(),
         }),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// A backup in a line.
-pub fn summary(entry: &BackupEntry) -> BackupSummary {
-    let warned = entry.status == EntryStatus::DamagedPages || !entry.warnings.is_empty();
-    BackupSummary {
-        server: entry.server.clone(),
-        label: entry.label.to_string(),
-        kind: match entry.kind {
-            BackupKind::Full => "full".to_owned(),
-        },
-        status: if warned {
-            BackupStatus::Warnings
-        } else {
-            BackupStatus::Valid
-        },
-        started: second(entry.started),
-        stopped: second(entry.stopped),
-        timeline: entry.timeline,
-        start_lsn: entry.start_lsn,
-        end_lsn: entry.end_lsn,
-        version: entry.version,
-        system_id: entry.system_id.to_string(),
-        raw_bytes: entry.size.raw_bytes,
-        stored_bytes: entry.size.stored_bytes,
-        compression: entry.compression.to_string(),
-    }
-}
-
-/// Everything about a backup.
-pub fn details(entry: &BackupEntry) -> BackupDetails {
-    let tablespace = |tablespace: &pgm_backup::catalog::TablespaceEntry| TablespaceSummary {
-        oid: tablespace.oid,
-        location: tablespace.location.clone(),
-    };
-    BackupDetails {
-        summary: summary(entry),
-        packs: entry.size.packs.into(),
-        files: Some(entry.size.files),
-        tablespaces: entry.tablespaces.iter().map(tablespace).collect(),
-        manifest_checksum: Some(format!("crc32c:{:08x}", entry.manifest.crc32c)),
-        warnings: entry.warnings.clone(),
-    }
-}
-
-/// The backups of a server, oldest first; damaged ones are listed, not hidden.
-pub fn backups(repository: &Repository, server: &ServerName) -> Result<Vec<BackupSummary>, Error> {
-    let catalog = repository
-        .catalog(server)
-        .map_err(|error| failure(&error))?;
-    let mut backups: Vec<_> = catalog.backups().iter().map(summary).collect();
-    backups.extend(
-        catalog
-            .damaged()
-            .iter()
-            .map(|damaged| damaged_summary(server, damaged)),
-    );
-    backups.sort_by(|one, other| one.label.cmp(&other.label));
-    Ok(backups)
-}
-
-/// A backup of which only the label is known.
-fn damaged_summary(
-    server: &ServerName,
-    damaged: &pgm_backup::catalog::DamagedEntry,
-) -> BackupSummary {
-    use pgm_proto::{Lsn, ServerVersion, TimelineId};
-    BackupSummary {
-        server: server.clone(),
-        label: damaged.label.to_string(),
-        kind: "full".to_owned(),
-        status: BackupStatus::Damaged,
-        started: String::new(),
-        stopped: String::new(),
-        timeline: TimelineId::FIRST,
-        start_lsn: Lsn::INVALID,
-        end_lsn: Lsn::INVALID,
-        version: ServerVersion::from_number(0),
-        system_id: String::new(),
-        raw_bytes: 0,
-        stored_bytes: 0,
-        compression: String::new(),
     }
 }
 
@@ -146,11 +64,18 @@ pub fn failure(error: &pgm_backup::Error) -> Error {
         Cause::UnknownServer { .. } => ErrorCode::UnknownServer,
         Cause::NoSuchBackup { .. } => ErrorCode::UnknownBackup,
         Cause::LockHeld { .. } => ErrorCode::AlreadyRunning,
+        Cause::BackupRetained { .. } => ErrorCode::BackupRetained,
+        Cause::LastRestorable { .. } => ErrorCode::LastBackup,
+        Cause::Annotation(AnnotationError::Exists(_)) => ErrorCode::AnnotationExists,
+        Cause::Annotation(AnnotationError::Unknown(_)) => ErrorCode::UnknownAnnotation,
+        Cause::Annotation(_) => ErrorCode::BadValue,
         Cause::Storage(_)
         | Cause::RepositoryMissing { .. }
         | Cause::RepositoryExists { .. }
+        | Cause::OtherRepository { .. }
         | Cause::UnknownFormat { .. }
-        | Cause::Damaged { .. } => ErrorCode::Repository,
+        | Cause::Damaged { .. }
+        | Cause::DoubtfulBackup { .. } => ErrorCode::Repository,
         _ => ErrorCode::BackupFailed,
     };
     Error {

@@ -10,14 +10,12 @@ use pgm_backup::restore::{
 };
 use pgm_backup::{Context, Repository};
 use pgm_mgmt::{
-    BackupChoice, Error, ErrorCode, PlannedRestore, RestoreOptions, RestoreOutcome, TargetAction,
-    TargetPoint,
+    Error, ErrorCode, PlannedRestore, RestoreOptions, RestoreOutcome, TargetAction, TargetPoint,
 };
-use pgm_proto::ServerName;
 use pgm_wal::Spool;
 use pgm_wal::archive::Archive;
 
-use crate::config::nearest_hint;
+use crate::operations::{choice, refuse_unknown};
 use crate::repository::{self, chain, failure};
 use crate::restore_command::{Needed, program_beside, restore_command};
 
@@ -81,31 +79,13 @@ impl PreparedRestore {
     }
 }
 
-/// Refuses a server of which there is nothing; it need not be configured any more.
-fn refuse_unknown(repository: &Repository, server: &ServerName) -> Result<(), Error> {
-    let known = repository.servers().map_err(|error| failure(&error))?;
-    if known.contains(server) {
-        return Ok(());
-    }
-    let known: Vec<&str> = known.iter().map(ServerName::as_str).collect();
-    let text = format!("there is nothing of server `{server}` in the repository");
-    let error = Error::new(ErrorCode::UnknownServer, text);
-    Err(error.with_hint(nearest_hint(server.as_str(), &known)))
-}
-
 fn request(options: &RestoreOptions) -> Result<RestoreRequest, Error> {
     let folder = absolute(&options.directory)?;
     let tablespaces = options.tablespaces.iter();
     let tablespaces =
         tablespaces.map(|mapping| Ok((PathBuf::from(&mapping.from), absolute(&mapping.to)?)));
     Ok(RestoreRequest {
-        backup: match &options.backup {
-            BackupChoice::Newest => restore::BackupChoice::Newest,
-            BackupChoice::Oldest => restore::BackupChoice::Oldest,
-            BackupChoice::Label(text) => {
-                restore::BackupChoice::Label(crate::repository::label(text)?)
-            }
-        },
+        backup: choice(&options.backup)?,
         directory: folder,
         target: target(&options.target.point)?,
         boundary: if options.target.exclusive {

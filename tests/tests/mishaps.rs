@@ -253,6 +253,10 @@ fn an_unwritable_repository_keeps_nothing_from_being_received() {
         "(repository: (path: \"locked/repository\"), servers: {{ \"main\": (conninfo: {:?}) }})",
         cluster.conninfo()
     ));
+    let accept = pgmd.cli(&["repository", "accept"]);
+    refusal(&accept, 1, &["locked", "permission"]);
+    // As a host that has seen no repository yet.
+    fs::remove_file(pgmd.directory().join("spool/repository.known")).unwrap();
     refusal(&run(&mut pgmd.pgmd_command()), 2, &["locked", "permission"]);
     let check = pgmd.cli(&["check"]);
     assert_eq!(check.status, 1, "{}", check.stdout);

@@ -103,4 +103,4 @@ pub fn backup(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

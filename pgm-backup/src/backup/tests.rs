@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::manifest::{FileEntry, ManifestEntry};
 use crate::repository::{Lock, ServerFacts};
 
-mod faulty;
+pub(crate) mod faulty;
 
 const TABLESPACE: u32 = 16385;
 
@@ -133,6 +133,12 @@ fn contents(repository: &Repository, entry: &BackupEntry) -> BTreeMap<String, Ve
         content.extend_from_slice(run);
     });
     files
+}
+
+/// A small backup with a tablespace, its WAL in the archive.
+pub(crate) fn take_sample(repository: &Repository) -> BackupEntry {
+    let source = Script::new(sample(), 100_000);
+    take(&Context::quiet(), repository, source).unwrap()
 }
 
 fn sample() -> Vec<Step> {

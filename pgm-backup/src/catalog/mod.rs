@@ -69,6 +69,11 @@ impl Catalog {
         &self.damaged
     }
 
+    /// The readable entries and the others.
+    pub(crate) fn into_parts(self) -> (Vec<BackupEntry>, Vec<DamagedEntry>) {
+        (self.backups, self.damaged)
+    }
+
     /// The newest backup.
     pub fn newest(&self) -> Option<&BackupEntry> {
         self.backups.last()

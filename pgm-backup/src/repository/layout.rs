@@ -8,6 +8,8 @@
 //! SERVER/backup/LABEL/manifest       every file and where its bytes rest
 //! SERVER/backup/LABEL/pg_manifest    the server's own backup_manifest
 //! SERVER/backup/LABEL/NNNN.pack      the data
+//! SERVER/backup/LABEL/marks/N         whether it is retained, and notes: the highest N counts
+//! SERVER/backup/LABEL/verify/N        what verifying it found
 //! SERVER/wal/…                       the WAL archive: pgm-wal's
 //! ```
 
@@ -76,4 +78,19 @@ pub fn server_manifest(server: &ServerName, label: BackupLabel) -> ObjectPath {
 /// `SERVER/backup/LABEL/NNNN.pack`; more digits when four are not enough.
 pub fn pack(server: &ServerName, label: BackupLabel, number: u32) -> ObjectPath {
     path(&format!("{server}/backup/{label}/{number:04}.pack"))
+}
+
+/// The number of a pack, from its object's name; `None` for every other object.
+pub(crate) fn pack_number(object: &ObjectPath) -> Option<u32> {
+    object.name().strip_suffix(".pack")?.parse().ok()
+}
+
+/// `SERVER/backup/LABEL/marks`: the folder of a backup's marks.
+pub fn marks(server: &ServerName, label: BackupLabel) -> ObjectPath {
+    path(&format!("{server}/backup/{label}/marks"))
+}
+
+/// `SERVER/backup/LABEL/verify`: the folder of what verifying a backup found.
+pub fn verifications(server: &ServerName, label: BackupLabel) -> ObjectPath {
+    path(&format!("{server}/backup/{label}/verify"))
 }

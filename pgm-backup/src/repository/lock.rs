@@ -12,6 +12,9 @@
 //!                     └──▶ anybody may put n+2; the old holder's next `check` fails
 //! ```
 //!
+//! On a full disk a lock can still be taken: an empty object takes no room. It says nothing of its holder, so others
+//! respect it as long as it is young, and the holder puts its record as soon as there is room.
+//!
 //! A holder calls [`Lock::check`] before each step that others could not forgive: it fails once the lease was not
 //! renewed in time, by a clock that counts while the process stands still.
 
@@ -23,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use pgm_proto::ServerName;
-use pgm_storage::{ObjectPath, PutMode, Storage};
+use pgm_storage::{ObjectPath, PutMode, Storage, StorageError};
 use serde::{Deserialize, Serialize};
 
 use super::layout;
@@ -175,6 +178,27 @@ impl Lock {
         })
     }
 
+    /// Makes the folder of a lock that nobody has taken yet, by a first generation that is released: on a full disk
+    /// there would be no room for a folder.
+    pub(super) fn prepare(
+        storage: &dyn Storage,
+        server: &ServerName,
+        purpose: Purpose,
+    ) -> Result<()> {
+        let folder = layout::lock(server, purpose);
+        if !generations(storage, &folder)?.is_empty() {
+            return Ok(());
+        }
+        let bytes = record::encode(&LockRecord {
+            format: FORMAT,
+            state: LockState::Released,
+        });
+        match storage.put(&object(&folder, 1)?, &bytes, PutMode::Create) {
+            Err(error) if !error.is_already_exists() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// The server.
     pub fn server(&self) -> &ServerName {
         &self.server
@@ -266,7 +290,14 @@ impl Held {
             owner: self.owner.clone(),
             until,
         };
-        self.put_state(state, mode)
+        match self.put_state(state, mode) {
+            Err(Error::Storage(StorageError::NoSpace { .. })) => {
+                Ok(self
+                    .storage
+                    .put(&object(&self.folder, self.generation)?, &[], mode)?)
+            }
+            put => put,
+        }
     }
 
     fn put_state(&self, state: LockState, mode: PutMode) -> Result<()> {
@@ -374,6 +405,8 @@ fn holder(storage: &dyn Storage, folder: &ObjectPath, newest: u64, lease: Lease)
             let age = storage.head(&path)?.modified.elapsed().unwrap_or_default();
             return if age >= lease.length {
                 Ok(Holder::Nobody)
+            } else if bytes.is_empty() {
+                Ok(Holder::Somebody(LockOwner::unnamed()))
             } else {
                 Err(error)
             };

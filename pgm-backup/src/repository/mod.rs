@@ -6,14 +6,17 @@
 
 pub mod layout;
 mod lock;
+mod needed;
+pub(crate) mod numbered;
 mod owner;
 mod server;
 mod staging;
-mod sweep;
+pub(crate) mod sweep;
 
 use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgm_proto::ServerName;
 use pgm_storage::{FrameDecoder, ObjectPath, PackReader, PutMode, Storage, StorageError};
@@ -21,16 +24,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{BackupEntry, Catalog};
 use crate::error::{Error, Result};
+use crate::label::BackupLabel;
 use crate::manifest::{self, ManifestReader, PackRecord};
+use crate::marks::{self, FoundMarks, MarkChange, Marks};
 use crate::record::{self, RECORD_BYTES_MAX};
+use crate::verify::verification::{self, Verification};
 
 pub use lock::{Lock, Purpose};
+pub(crate) use needed::Needed;
+pub use needed::Unreadable;
 pub use owner::LockOwner;
 pub use server::{ServerFacts, ServerRecord};
 pub use staging::Staging;
-pub use sweep::SweepReport;
+pub use sweep::{Kept, SweepReport};
 
 const FORMAT: u32 = 1;
+/// How often a lock that is held for moments is tried, and how long it is waited for in between.
+const LOCK_TRIES_MAX: u32 = 30;
+const LOCK_TRY_EVERY: Duration = Duration::from_millis(100);
 
 /// An opened repository; clones are the same one.
 #[derive(Debug, Clone)]
@@ -173,6 +184,65 @@ impl Repository {
         Ok(PackReader::open(object)?)
     }
 
+    /// What people say about a backup.
+    pub fn marks(&self, server: &ServerName, label: BackupLabel) -> Result<FoundMarks> {
+        marks::read(&*self.storage, &layout::marks(server, label))
+    }
+
+    /// Changes what people say about a backup that is in the catalog, readable or not.
+    pub fn mark(
+        &self,
+        server: &ServerName,
+        label: BackupLabel,
+        change: &MarkChange,
+    ) -> Result<Marks> {
+        // Whoever deletes holds the same lock: a backup that was said to be retained is.
+        let lock = self.lock_patiently(server, Purpose::Retention)?;
+        self.storage
+            .head(&layout::entry(server, label))
+            .map_err(|error| Error::no_such_backup(server, label, error))?;
+        lock.check()?;
+        marks::change(&*self.storage, &layout::marks(server, label), change)
+    }
+
+    /// What verifying a backup found, newest first.
+    pub fn verifications(
+        &self,
+        server: &ServerName,
+        label: BackupLabel,
+    ) -> Result<Vec<Verification>> {
+        verification::read(&*self.storage, &layout::verifications(server, label))
+    }
+
+    /// Notes what verifying a backup found, unless the backup is gone by now.
+    pub fn note_verification(
+        &self,
+        server: &ServerName,
+        label: BackupLabel,
+        verification: &Verification,
+    ) -> Result<()> {
+        self.storage
+            .head(&layout::entry(server, label))
+            .map_err(|error| Error::no_such_backup(server, label, error))?;
+        verification::note(
+            &*self.storage,
+            &layout::verifications(server, label),
+            verification,
+        )
+    }
+
+    /// Takes a lock that others hold for moments only.
+    fn lock_patiently(&self, server: &ServerName, purpose: Purpose) -> Result<Lock> {
+        let mut tries = 0;
+        loop {
+            match self.lock(server, purpose) {
+                Err(Error::LockHeld { .. }) if tries < LOCK_TRIES_MAX => tries += 1,
+                taken => return taken,
+            }
+            std::thread::sleep(LOCK_TRY_EVERY);
+        }
+    }
+
     /// Takes the lock of `server` for one purpose, or says who holds it.
     pub fn lock(&self, server: &ServerName, purpose: Purpose) -> Result<Lock> {
         Lock::take(&self.storage, server, purpose, lock::Lease::default())
@@ -186,6 +256,8 @@ impl Repository {
 
     /// Begins a new backup of the locked server.
     pub fn stage(&self, lock: &Lock) -> Result<Staging> {
+        // What fills a disk must be deletable when the disk is full.
+        Lock::prepare(&*self.storage, lock.server(), Purpose::Retention)?;
         Staging::begin(&self.storage, lock, jiff::Timestamp::now())
     }
 }

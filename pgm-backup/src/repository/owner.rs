@@ -59,6 +59,17 @@ impl LockOwner {
         })
     }
 
+    /// A process that had no room to say who it is.
+    pub(super) fn unnamed() -> Self {
+        Self {
+            host: "unknown (the repository is full)".to_owned(),
+            pid_space: String::new(),
+            pid: 0,
+            started_ticks: 0,
+            nonce: String::new(),
+        }
+    }
+
     /// Whether the owner still runs, as far as this process can tell.
     pub(super) fn life(&self) -> Life {
         if self.pid_space.is_empty() || self.pid_space != pid_space() || self.started_ticks == 0 {

@@ -1,15 +1,17 @@
-//! Removing what interrupted backups left.
+//! Removing what interrupted backups and deletions left.
 //!
-//! Only a folder that has a label's name and certainly has no `backup.ron` is removed. If that cannot be found out, the
-//! sweep stops; an entry that is there but damaged keeps its folder.
+//! Only a folder that has a label's name and certainly has no `backup.ron` is touched, and in it only what no backup
+//! points into. If that cannot be found out, the packs stay and the report says why; an entry that is there but damaged
+//! keeps its folder.
 
 use std::ops::ControlFlow;
 
 use pgm_proto::ServerName;
-use pgm_storage::Storage;
+use pgm_storage::{ObjectPath, Storage};
 
 use super::layout;
 use super::lock::Lock;
+use super::needed::{Needed, Unreadable};
 use crate::catalog;
 use crate::error::Result;
 use crate::label::BackupLabel;
@@ -17,52 +19,141 @@ use crate::label::BackupLabel;
 /// What a sweep removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SweepReport {
-    /// Backups that never were committed.
+    /// Backups that never were committed, or were deleted.
     pub backups: Vec<BackupLabel>,
     /// Objects in them.
     pub objects: u64,
     /// Leftovers of dead writers.
     pub leftovers: u64,
+    /// What had to stay.
+    pub kept: Vec<Kept>,
 }
 
-/// Removes what interrupted backups of the locked server left.
+/// Packs of a backup that is no more, which stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The backup.
+    pub label: BackupLabel,
+    /// How many packs stay.
+    pub packs: u64,
+    /// The backup that may need them and cannot be read; `None` when readable backups need them.
+    pub doubt: Option<Unreadable>,
+}
+
+/// What the removal of one folder did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Removal {
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+    pub(crate) kept: Option<Kept>,
+}
+
+/// Removes what interrupted backups and deletions of the locked server left.
 pub(super) fn sweep(storage: &dyn Storage, lock: &Lock) -> Result<SweepReport> {
     let server = lock.server();
     let mut report = SweepReport::default();
-    for label in catalog::labels(storage, server)? {
-        // Another holder may be writing by now.
-        lock.check()?;
-        let objects = remove_uncommitted(storage, server, label)?;
-        if objects > 0 {
+    let mut check = || lock.check();
+    let labels = uncommitted(storage, server)?;
+    let needed = match labels.first() {
+        Some(oldest) => Needed::by_backups_after(*oldest, storage, server, &mut check)?,
+        None => Needed::default(),
+    };
+    for label in labels {
+        let removal = remove_unneeded(storage, server, label, &needed, &mut check)?;
+        if removal.objects > 0 {
             report.backups.push(label);
-            report.objects += objects;
+            report.objects += removal.objects;
         }
+        report.kept.extend(removal.kept);
     }
     lock.check()?;
     report.leftovers = storage.sweep(&layout::server_folder(server))?;
     Ok(report)
 }
 
-/// Removes the objects of a backup folder unless it has a catalog entry; gives how many that were.
+/// The folders of backups that certainly have no catalog entry.
+pub(crate) fn uncommitted(storage: &dyn Storage, server: &ServerName) -> Result<Vec<BackupLabel>> {
+    let mut found = Vec::new();
+    for label in catalog::labels(storage, server)? {
+        if !is_committed(storage, server, label)? {
+            found.push(label);
+        }
+    }
+    Ok(found)
+}
+
+fn is_committed(storage: &dyn Storage, server: &ServerName, label: BackupLabel) -> Result<bool> {
+    match storage.head(&layout::entry(server, label)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes from the folder of a backup without catalog entry what is not `needed`; `check` is asked before each step
+/// that others could not forgive.
+pub(crate) fn remove_unneeded(
+    storage: &dyn Storage,
+    server: &ServerName,
+    label: BackupLabel,
+    needed: &Needed,
+    check: &mut dyn FnMut() -> Result<()>,
+) -> Result<Removal> {
+    let mut removal = Removal::default();
+    if is_committed(storage, server, label)? {
+        return Ok(removal);
+    }
+    let doubt = needed.doubt_about(label);
+    let mut kept_packs = 0;
+    for (object, size) in objects(storage, server, label)? {
+        let pack = layout::pack_number(&object);
+        if pack.is_some_and(|number| doubt.is_some() || needed.has(label, number)) {
+            kept_packs += 1;
+            continue;
+        }
+        check()?;
+        storage.delete(&object)?;
+        removal.objects += 1;
+        removal.bytes += size;
+    }
+    if kept_packs > 0 {
+        removal.kept = Some(Kept {
+            label,
+            packs: kept_packs,
+            doubt: doubt.cloned(),
+        });
+    }
+    Ok(removal)
+}
+
+/// Removes the objects of a backup that is given up by its own writer; nobody can point into it.
 pub(super) fn remove_uncommitted(
     storage: &dyn Storage,
     server: &ServerName,
     label: BackupLabel,
 ) -> Result<u64> {
-    match storage.head(&layout::entry(server, label)) {
-        Ok(_) => return Ok(0),
-        Err(error) if error.is_not_found() => {}
-        Err(error) => return Err(error.into()),
+    if is_committed(storage, server, label)? {
+        return Ok(0);
     }
+    let objects = objects(storage, server, label)?;
+    for (object, _) in &objects {
+        storage.delete(object)?;
+    }
+    Ok(objects.len() as u64)
+}
+
+/// What is in the folder of a backup, after what dead writers left in it was removed.
+fn objects(
+    storage: &dyn Storage,
+    server: &ServerName,
+    label: BackupLabel,
+) -> Result<Vec<(ObjectPath, u64)>> {
     let folder = layout::backup(server, label);
     storage.sweep(&folder)?;
     let mut objects = Vec::new();
     storage.list(&folder, &mut |meta| {
-        objects.push(meta.path);
+        objects.push((meta.path, meta.size));
         ControlFlow::Continue(())
     })?;
-    for object in &objects {
-        storage.delete(object)?;
-    }
-    Ok(objects.len() as u64)
+    Ok(objects)
 }

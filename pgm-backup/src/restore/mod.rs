@@ -34,6 +34,8 @@ pub use self::error::{Reach, RestoreError};
 pub use self::plan::plan;
 pub use self::target::{Boundary, Target, TargetAction, TimelineChoice};
 
+pub(crate) use self::reach::segments;
+
 use self::place::{Placed, Source};
 use self::roots::Roots;
 use crate::catalog::{BackupEntry, BackupStatus};

@@ -34,7 +34,7 @@ pub(super) struct Way {
 }
 
 /// The segments that a backup needs to become consistent.
-pub(super) fn segments(
+pub(crate) fn segments(
     entry: &BackupEntry,
     size: SegmentSize,
 ) -> impl Iterator<Item = SegmentNumber> + Clone + use<> {

@@ -94,7 +94,8 @@ impl From<ClientError> for CliError {
                 ErrorCode::UnknownServer
                 | ErrorCode::UnknownBackup
                 | ErrorCode::UnknownJob
-                | ErrorCode::UnknownSetting => Failure::NotFound,
+                | ErrorCode::UnknownSetting
+                | ErrorCode::UnknownAnnotation => Failure::NotFound,
                 ErrorCode::BadRequest | ErrorCode::BadValue | ErrorCode::Configuration => {
                     Failure::Usage
                 }

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use pgm_mgmt::{BackupList, BackupStatus, Request, Response, ServerBackups};
 
-use super::{Cx, daemon, offline};
-use crate::arguments::{Format, ListBackupArguments};
+use super::{Cx, daemon, offline, verify};
+use crate::arguments::{Format, ListBackupArguments, Order};
 use crate::error::CliError;
-use crate::output::{Table, bytes, print_json};
+use crate::output::{Table, bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, arguments: ListBackupArguments) -> Result<ExitCode, CliError> {
-    let list = if daemon::is_running(cx)? {
+    let mut list = if daemon::is_running(cx)? {
         match daemon::call(
             cx,
             &Request::ListBackups {
@@ -23,6 +23,11 @@ pub(super) fn run(cx: &Cx, arguments: ListBackupArguments) -> Result<ExitCode, C
     } else {
         offline::list(&cx.config()?, arguments.server.as_ref())?
     };
+    if arguments.sort == Order::Desc {
+        list.servers
+            .iter_mut()
+            .for_each(|server| server.backups.reverse());
+    }
     match cx.format {
         Format::Json => print_json(&list),
         Format::Text => print_list(&list),
@@ -32,7 +37,21 @@ pub(super) fn run(cx: &Cx, arguments: ListBackupArguments) -> Result<ExitCode, C
 
 fn print_list(list: &BackupList) {
     let mut table = Table::new([
-        "SERVER", "LABEL", "KIND", "STATUS", "TIMELINE", "START", "END", "SIZE", "STORED",
+        "SERVER",
+        "LABEL",
+        "KIND",
+        "STATUS",
+        "KEPT",
+        "VERIFIED",
+        "TIMELINE",
+        "START",
+        "END",
+        "WAL",
+        "SIZE",
+        "STORED",
+        "COMPRESSION",
+        "DURATION",
+        "NOTES",
     ]);
     for server in &list.servers {
         for backup in &server.backups {
@@ -41,11 +60,17 @@ fn print_list(list: &BackupList) {
                 backup.label.clone(),
                 backup.kind.clone(),
                 status(backup.status).to_owned(),
+                if backup.retained { "yes" } else { "no" }.to_owned(),
+                verify::in_words(backup.verified.as_ref()),
                 backup.timeline.to_string(),
                 backup.start_lsn.to_string(),
                 backup.end_lsn.to_string(),
+                backup.wal.clone(),
                 bytes(backup.raw_bytes),
                 bytes(backup.stored_bytes),
+                backup.compression.clone(),
+                seconds(backup.elapsed_ms as f64 / 1000.0),
+                backup.annotations.to_string(),
             ]);
         }
     }

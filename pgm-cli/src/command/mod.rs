@@ -7,20 +7,24 @@ mod completions;
 mod conf;
 mod config_import;
 mod daemon;
+mod delete;
 mod file;
 mod info;
 mod init;
 mod job;
 mod list_backup;
 mod man;
+mod mark;
 mod mode;
 mod offline;
 mod ping;
 mod progress;
+mod repository;
 mod restore;
 mod shutdown;
 mod status;
 mod status_details;
+mod verify;
 mod wal_get;
 mod wal_receive;
 
@@ -64,6 +68,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::ListBackup(arguments) => list_backup::run(&cx, arguments),
         Command::Info(arguments) => info::run(&cx, arguments),
         Command::Restore(arguments) => restore::run(&cx, arguments),
+        Command::Delete(arguments) => delete::run(&cx, arguments),
+        Command::Retain(arguments) => mark::retain(&cx, arguments),
+        Command::Expunge(arguments) => mark::expunge(&cx, arguments),
+        Command::Annotate(arguments) => mark::annotate(&cx, arguments),
+        Command::Verify(arguments) => verify::run(&cx, arguments),
+        Command::Repository(command) => repository::run(&cx, &command),
         Command::Progress(arguments) => progress::run(&cx, &arguments),
         Command::Mode(arguments) => mode::run(&cx, arguments),
         Command::Job(command) => job::run(&cx, command),

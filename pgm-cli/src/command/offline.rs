@@ -1,15 +1,60 @@
-//! Asks the repository itself, when no daemon is there to be asked.
+//! Works on the repository itself, when no daemon is there to be asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pgm_backup::{Context, Progress, ProgressSink};
 
 use pgm_mgmt::{BackupChoice, BackupDetails, BackupList, ClientError, Error, Gap, ServerBackups};
 use pgm_proto::{ServerName, SystemId};
+use pgm_storage::Cancel;
 use pgm_wal::Spool;
 use pgm_wal::archive::{Archive, ArchiveError};
 use pgmd::config::Config;
+use pgmd::operations::Place;
 use pgmd::repository;
 
+use super::Cx;
 use crate::error::{CliError, Failure, chain};
+use crate::output::progress::Bar;
+
+/// Carries out an operation on a server's part of the repository in this process, with a progress bar.
+pub(super) fn on_place<T>(
+    cx: &Cx,
+    server: &ServerName,
+    operation: impl FnOnce(&Context, Place<'_>) -> Result<T, Error>,
+) -> Result<T, CliError> {
+    let config = cx.config()?;
+    let bar = Arc::new(BarSink(Mutex::new(Some(Bar::new(cx.format)))));
+    let context = Context::new(Cancel::new(), bar.clone());
+    let spool = config.spool_of(server);
+    let place = Place {
+        repository: &config.repository.path,
+        spool: &spool,
+        server,
+    };
+    let outcome = operation(&context, place);
+    if let Some(bar) = bar.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        bar.finish();
+    }
+    outcome.map_err(refused)
+}
+
+/// Draws the progress of an operation in this process.
+#[derive(Debug)]
+struct BarSink(Mutex<Option<Bar>>);
+
+impl ProgressSink for BarSink {
+    fn report(&self, progress: &Progress<'_>) {
+        let mut bar = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = bar.as_mut() {
+            bar.update(
+                progress.phase.word(),
+                progress.done_bytes,
+                progress.total_bytes,
+            );
+        }
+    }
+}
 
 /// The backups of one server, or of all that are configured.
 pub(super) fn list(config: &Config, server: Option<&ServerName>) -> Result<BackupList, CliError> {
@@ -41,8 +86,9 @@ pub(super) fn info(
     backup: &BackupChoice,
 ) -> Result<BackupDetails, CliError> {
     let server = known(config, server)?;
-    let entry = repository::find(&open(config)?, &server, backup).map_err(refused)?;
-    Ok(repository::details(&entry))
+    let repository = open(config)?;
+    let entry = repository::find(&repository, &server, backup).map_err(refused)?;
+    repository::details(&repository, &entry).map_err(refused)
 }
 
 /// The system that the repository holds under a server's name; none when there is no repository yet.

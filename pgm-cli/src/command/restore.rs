@@ -5,20 +5,16 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use pgm_backup::{Context, Progress, ProgressSink};
 use pgm_mgmt::{
     BackupChoice, PlannedRestore, Request, Response, RestoreOptions, RestoreOutcome, RestoreTarget,
     TablespaceMapping, TargetPoint,
 };
-use pgm_storage::Cancel;
 use pgmd::restore::PreparedRestore;
 
-use super::{Cx, daemon, job};
+use super::{Cx, daemon, job, offline};
 use crate::arguments::{Format, RestoreArguments, StopArguments, TargetAction};
 use crate::error::{CliError, Failure};
-use crate::output::progress::Bar;
 use crate::output::{bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, arguments: RestoreArguments) -> Result<ExitCode, CliError> {
@@ -102,42 +98,13 @@ fn absolute(path: &Path) -> Result<String, CliError> {
 }
 
 fn without_daemon(cx: &Cx, options: &RestoreOptions) -> Result<Response, CliError> {
-    let config = cx.config()?;
-    let bar = Arc::new(BarSink(Mutex::new(Some(Bar::new(cx.format)))));
-    let context = Context::new(Cancel::new(), bar.clone());
-    let spool = config.spool_of(&options.server);
-    let carried_out = PreparedRestore::new(&context, &config.repository.path, &spool, options)
-        .and_then(|prepared| {
-            if options.plan_only {
-                return Ok(Response::Planned(prepared.planned()));
-            }
-            prepared.carry_out(&context).map(Response::Restored)
-        });
-    if let Some(bar) = bar.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        bar.finish();
-    }
-    carried_out.map_err(|error| pgm_mgmt::ClientError::Refused(error).into())
-}
-
-/// Draws the progress of an operation in this process.
-#[derive(Debug)]
-struct BarSink(Mutex<Option<Bar>>);
-
-impl ProgressSink for BarSink {
-    fn report(&self, progress: &Progress<'_>) {
-        if let Some(bar) = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-        {
-            bar.update(
-                progress.phase.word(),
-                progress.done_bytes,
-                progress.total_bytes,
-            );
+    offline::on_place(cx, &options.server, |context, place| {
+        let prepared = PreparedRestore::new(context, place.repository, place.spool, options)?;
+        if options.plan_only {
+            return Ok(Response::Planned(prepared.planned()));
         }
-    }
+        prepared.carry_out(context).map(Response::Restored)
+    })
 }
 
 fn print_plan(cx: &Cx, plan: &PlannedRestore) {

@@ -24,6 +24,7 @@ mod local_file;
 mod pack;
 mod source;
 mod store;
+mod verify;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub use index::{ArchiveIndex, Gap, Interval, Missing, Stretch};
 pub use layout::StoredName;
 pub use source::ArchiveSource;
 pub use store::Stored;
+pub use verify::WalDamage;
 
 use crate::{History, SegmentSize, Spool};
 

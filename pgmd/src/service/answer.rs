@@ -9,6 +9,7 @@ use pgm_mgmt::{
 use pgm_proto::ServerName;
 
 use super::caller::Caller;
+use super::operations::{self, Mark, mark};
 use super::{audited, configuration, details, jobs, status};
 use crate::repository;
 use crate::supervisor::{Daemon, JobRequest, JobTicket};
@@ -63,6 +64,19 @@ async fn carry_out(
         Request::ListBackups { server } => list(daemon, server).await?,
         Request::Info { server, backup } => backup_details(daemon, server, backup).await?,
         Request::Restore(options) => return restore(daemon, caller, options),
+        Request::Delete {
+            server,
+            backup,
+            force,
+        } => return operations::delete(daemon, caller, &server, Task::Delete { backup, force }),
+        Request::Retain { server, backup } => mark(daemon, server, backup, Mark::Retain).await?,
+        Request::Expunge { server, backup } => mark(daemon, server, backup, Mark::Expunge).await?,
+        Request::Annotate {
+            server,
+            backup,
+            change,
+        } => mark(daemon, server, backup, Mark::Annotate(change)).await?,
+        Request::Verify(options) => return operations::verify(daemon, caller, options),
         Request::Progress => Response::Jobs(RunningJobs {
             jobs: daemon.jobs().progress(),
         }),
@@ -200,7 +214,8 @@ async fn backup_details(
         let repository = repository::open(&config.repository.path)
             .map_err(|error| repository::failure(&error))?;
         let entry = repository::find(&repository, &server, &backup)?;
-        Ok(Response::Backup(repository::details(&entry)))
+        let details = repository::details(&repository, &entry)?;
+        Ok(Response::Backup(Box::new(details)))
     })
     .await
 }

@@ -14,6 +14,7 @@ mod facts;
 mod jobs;
 mod listen;
 mod metrics;
+mod operations;
 mod overview;
 mod socket_group;
 mod status;

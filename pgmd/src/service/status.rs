@@ -10,6 +10,7 @@ use pgm_storage::{LocalStorage, Storage as _};
 
 use super::answer::blocking;
 use crate::config::{Config, ServerConfig};
+use crate::known_repository;
 use crate::repository::{self, second};
 use crate::supervisor::{Daemon, ReceiverView};
 
@@ -62,8 +63,8 @@ pub(super) async fn status(
 }
 
 fn ask_repository(config: &Config, servers: Vec<ServerName>) -> Catalogs {
-    let opened =
-        repository::open(&config.repository.path).map_err(|error| repository::chain(&error));
+    let opened = known_repository::open(&config.repository.path, &config.spool)
+        .map_err(|error| repository::chain(&error));
     let catalog = |server: &ServerName| match &opened {
         Ok(repository) => repository::backups(repository, server).map_err(|error| error.text),
         Err(error) => Err(error.clone()),

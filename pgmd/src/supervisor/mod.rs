@@ -33,6 +33,7 @@ use tracing::{error, info, warn};
 
 use crate::audit::{self, Record};
 use crate::config::{Config, PID_FILE_NAME};
+use crate::known_repository::{self, Found};
 use crate::log::LevelHandle;
 use crate::secrets::SecretsError;
 use crate::service::SocketGroup;
@@ -260,6 +261,12 @@ fn prepare(config: &Config) -> Result<Vec<BaseLock>, StartError> {
     }
     let locks = files.iter().map(|file| BaseLock::take(file));
     let locks = locks.collect::<Result<_, _>>()?;
-    crate::repository::open_or_create(config).map_err(StartError::Repository)?;
+    match known_repository::open_at_start(config).map_err(StartError::Repository)? {
+        Found::Right => {}
+        Found::Wrong(cause) => {
+            let hint = cause.hint().unwrap_or_default();
+            error!("nothing is archived and no backup is taken: {cause}; HINT: {hint}");
+        }
+    }
     Ok(locks)
 }

@@ -28,7 +28,8 @@ pub(super) type Bell = OnceLock<ArchiveSignal>;
 
 /// The archive of a description's server.
 pub(super) fn open(description: &Description) -> Result<Archive, pgm_backup::Error> {
-    let repository = crate::repository::open(&description.repository)?;
+    let repository =
+        crate::known_repository::open_beside(&description.repository, &description.spool)?;
     Ok(Archive::new(
         Arc::clone(repository.storage()),
         description.server.clone(),

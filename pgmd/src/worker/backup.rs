@@ -14,6 +14,7 @@ use super::coverage::Held;
 use super::job;
 use super::link::Link;
 use super::message::{Description, Task, WorkerEvent};
+use crate::known_repository;
 use crate::repository::{self, chain, failure};
 use crate::shared_state::SharedState;
 
@@ -48,7 +49,8 @@ fn take(
     let receiver = state
         .slot(*receiver_slot)
         .ok_or_else(|| internal("there is no receive worker".to_owned()))?;
-    let repository = repository::open(&description.repository).map_err(|error| failure(&error))?;
+    let repository = known_repository::open_beside(&description.repository, &description.spool)
+        .map_err(|error| failure(&error))?;
     let archive = Archive::new(Arc::clone(repository.storage()), description.server.clone());
     let spool = Spool::open(&description.spool).map_err(|error| Error {
         code: ErrorCode::BackupFailed,

@@ -75,7 +75,8 @@ impl WalTransport for Identified<'_> {
 /// Notes in the repository who the server is, or fails if it knows another one under the name. A repository that is away
 /// is no reason not to receive.
 fn register(description: &Description, identity: &ServerIdentity) -> Result<(), pgm_backup::Error> {
-    let Ok(repository) = crate::repository::open(&description.repository) else {
+    let opened = crate::known_repository::open_beside(&description.repository, &description.spool);
+    let Ok(repository) = opened else {
         return Ok(());
     };
     let facts = ServerFacts {
@@ -93,7 +94,8 @@ pub(super) fn check_spool(
     description: &Description,
     spool: &Spool,
 ) -> Result<(), pgm_backup::Error> {
-    let repository = crate::repository::open(&description.repository)?;
+    let repository =
+        crate::known_repository::open_beside(&description.repository, &description.spool)?;
     let Some(record) = repository.server(&description.server)? else {
         return Ok(());
     };

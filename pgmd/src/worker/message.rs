@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use pgm_mgmt::{BackupOptions, Error, Gap, RestoreOptions};
+use pgm_mgmt::{BackupChoice, BackupOptions, Error, Gap, RestoreOptions, VerifyOptions};
 use pgm_proto::{ConnInfo, ConnInfoError, Defaults, Secret, ServerName, SlotName};
 use pgm_storage::Compression;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,18 @@ pub enum Task {
     Restore {
         /// What, where to, up to where.
         options: RestoreOptions,
+    },
+    /// Deletes one.
+    Delete {
+        /// Which.
+        backup: BackupChoice,
+        /// Also one that is damaged, or the last one.
+        force: bool,
+    },
+    /// Verifies backups.
+    Verify {
+        /// Which, and how far.
+        options: VerifyOptions,
     },
 }
 
@@ -163,6 +175,8 @@ impl Task {
             Self::Receive { .. } => &["receive"],
             Self::Backup { .. } => &["job", "backup"],
             Self::Restore { .. } => &["job", "restore"],
+            Self::Delete { .. } => &["job", "delete"],
+            Self::Verify { .. } => &["job", "verify"],
         }
     }
 }

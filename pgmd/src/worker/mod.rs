@@ -13,6 +13,7 @@ mod identity;
 mod job;
 mod link;
 mod message;
+mod operation;
 mod receive;
 mod restore;
 mod title;
@@ -90,6 +91,9 @@ async fn work() -> std::io::Result<()> {
             Task::Receive { .. } => receive::receive(&task, &description, &state),
             Task::Backup { .. } => backup::backup(&task, &description, &state),
             Task::Restore { .. } => restore::restore(&task, &description, &state),
+            Task::Delete { .. } | Task::Verify { .. } => {
+                operation::operation(&task, &description, &state);
+            }
         }
         task.finish();
     })?;
@@ -103,5 +107,7 @@ fn thread_name(task: &Task) -> &'static str {
         Task::Receive { .. } => "pgm-receive",
         Task::Backup { .. } => "pgm-backup",
         Task::Restore { .. } => "pgm-restore",
+        Task::Delete { .. } => "pgm-delete",
+        Task::Verify { .. } => "pgm-verify",
     }
 }

@@ -1,9 +1,9 @@
-//! A storage in memory that fails from its n-th operation on.
+//! A storage in memory that fails from its n-th operation on, or has no room for another byte.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pgm_storage::{
     MemoryStorage, ObjectMeta, ObjectPath, ObjectReader, ObjectWriter, PutMode, Result, Space,
@@ -11,7 +11,7 @@ use pgm_storage::{
 };
 
 #[derive(Debug)]
-pub(super) struct Faulty {
+pub(crate) struct Faulty {
     inner: MemoryStorage,
     budget: Arc<Budget>,
 }
@@ -19,9 +19,18 @@ pub(super) struct Faulty {
 #[derive(Debug)]
 struct Budget {
     left: AtomicU64,
+    full: AtomicBool,
 }
 
 impl Budget {
+    fn store(&self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() || !self.full.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let failure = io::Error::from(io::ErrorKind::StorageFull);
+        Err(StorageError::from_io("write", "full storage", failure))
+    }
+
     fn spend(&self) -> Result<()> {
         let spent = self
             .left
@@ -38,23 +47,34 @@ impl Budget {
 
 impl Faulty {
     /// Works for `operations` operations, then fails for ever; `u64::MAX` never fails.
-    pub(super) fn new(operations: u64) -> Self {
+    pub(crate) fn new(operations: u64) -> Self {
         Self {
             inner: MemoryStorage::new(),
             budget: Arc::new(Budget {
                 left: operations.into(),
+                full: AtomicBool::new(false),
             }),
         }
     }
 
     /// Works again.
-    pub(super) fn repair(&self) {
+    pub(crate) fn repair(&self) {
         self.budget.left.store(u64::MAX, Ordering::SeqCst);
     }
 
     /// Fails from the twentieth operation on.
-    pub(super) fn fill(&self) {
-        self.budget.left.store(20, Ordering::SeqCst);
+    pub(crate) fn fill(&self) {
+        self.fail_after(20);
+    }
+
+    /// Fails after this many more operations.
+    pub(crate) fn fail_after(&self, operations: u64) {
+        self.budget.left.store(operations, Ordering::SeqCst);
+    }
+
+    /// Takes no more bytes; everything else works.
+    pub(crate) fn set_full(&self) {
+        self.budget.full.store(true, Ordering::SeqCst);
     }
 }
 
@@ -70,6 +90,7 @@ impl Storage for Faulty {
 
     fn put(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<()> {
         self.budget.spend()?;
+        self.budget.store(bytes)?;
         self.inner.put(path, bytes, mode)
     }
 
@@ -129,6 +150,7 @@ struct FaultyWriter {
 impl Write for FaultyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.budget.spend()?;
+        self.budget.store(bytes)?;
         self.inner.write(bytes)
     }
 

@@ -1,0 +1,171 @@
+//! What can be typed about backups that are there: list, delete, retain, expunge, annotate, verify.
+
+use clap::{Args, Subcommand, ValueEnum};
+use pgm_mgmt::{AnnotationChange, ListedFiles, VerifyLevel};
+use pgm_proto::ServerName;
+
+/// Arguments of `list-backup`.
+#[derive(Debug, Args)]
+pub(crate) struct ListBackupArguments {
+    /// The server whose backups are listed; all when left out
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: Option<ServerName>,
+    /// Oldest first (asc), or newest first (desc)
+    #[arg(long, value_enum, value_name = "ORDER", default_value_t = Order::Asc)]
+    pub(crate) sort: Order,
+}
+
+/// The order of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    /// Oldest first
+    Asc,
+    /// Newest first
+    Desc,
+}
+
+/// Arguments of `delete`.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArguments {
+    /// The server
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// The backup: its label, or oldest, or newest
+    #[arg(value_name = "LABEL|oldest|newest")]
+    pub(crate) backup: String,
+    /// Also delete a backup that is damaged, or the last one; a retained backup stays all the same
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Work on the repository directly, also when pgmd is running
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// Arguments of `retain` and `expunge`.
+#[derive(Debug, Args)]
+pub(crate) struct MarkArguments {
+    /// The server
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// The backup: its label, or newest, or oldest
+    #[arg(value_name = "LABEL|newest|oldest")]
+    pub(crate) backup: String,
+}
+
+/// Arguments of `annotate`.
+#[derive(Debug, Args)]
+pub(crate) struct AnnotateArguments {
+    /// The server
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// The backup: its label, or newest, or oldest
+    #[arg(value_name = "LABEL|newest|oldest")]
+    pub(crate) backup: String,
+    /// What is done
+    #[command(subcommand)]
+    pub(crate) change: AnnotateCommand,
+}
+
+/// Changes of a backup's notes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AnnotateCommand {
+    /// Add a note
+    Add {
+        /// Its name, without spaces
+        key: String,
+        /// What it says
+        text: String,
+    },
+    /// Give a note another text
+    Update {
+        /// Its name
+        key: String,
+        /// What it says from now on
+        text: String,
+    },
+    /// Remove a note
+    Remove {
+        /// Its name
+        key: String,
+    },
+}
+
+impl AnnotateCommand {
+    /// As it is asked for.
+    pub(crate) fn into_change(self) -> AnnotationChange {
+        match self {
+            Self::Add { key, text } => AnnotationChange::Add { key, text },
+            Self::Update { key, text } => AnnotationChange::Update { key, text },
+            Self::Remove { key } => AnnotationChange::Remove { key },
+        }
+    }
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option that is given or not"
+)]
+pub(crate) struct VerifyArguments {
+    /// The server
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// The backup: its label, or newest, or oldest, or all of them
+    #[arg(value_name = "LABEL|newest|oldest|all", default_value = "newest")]
+    pub(crate) backup: String,
+    /// How far: each level includes those before it
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = Level::Wal)]
+    pub(crate) level: Level,
+    /// List the files that are damaged (this is the default)
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) failed: bool,
+    /// List every file with its checksums
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Work on the repository directly, also when pgmd is running
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Do not wait: print the job's number and go; pgm-cli job wait JOB follows it
+    #[arg(long, visible_alias = "no-wait", conflicts_with = "offline")]
+    pub(crate) detach: bool,
+}
+
+impl VerifyArguments {
+    /// Which files are listed.
+    pub(crate) fn files(&self) -> ListedFiles {
+        if self.all {
+            ListedFiles::All
+        } else {
+            ListedFiles::Failed
+        }
+    }
+}
+
+/// Commands on the repository as a whole.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RepositoryCommand {
+    /// Use the configured repository from now on, although it is another one than before; make it if there is none
+    Accept,
+}
+
+/// How far a verification goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// Catalog entry, manifests and packs agree
+    Catalog,
+    /// Every frame is read, and every file has its checksum
+    Frames,
+    /// The WAL is complete and sound, too
+    Wal,
+}
+
+impl From<Level> for VerifyLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Catalog => Self::Catalog,
+            Level::Frames => Self::Frames,
+            Level::Wal => Self::Wal,
+        }
+    }
+}

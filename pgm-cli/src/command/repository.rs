@@ -1,0 +1,42 @@
+//! `pgm-cli repository`: which repository this host's WAL goes to.
+
+use std::process::ExitCode;
+
+use pgm_mgmt::ClientError;
+use pgmd::{known_repository, repository};
+
+use super::Cx;
+use crate::arguments::{Format, RepositoryCommand};
+use crate::error::CliError;
+use crate::output::print_json;
+
+pub(super) fn run(cx: &Cx, command: &RepositoryCommand) -> Result<ExitCode, CliError> {
+    match command {
+        RepositoryCommand::Accept => accept(cx),
+    }
+}
+
+fn accept(cx: &Cx) -> Result<ExitCode, CliError> {
+    let config = cx.config()?;
+    let failed = |error: &pgm_backup::Error| ClientError::Refused(repository::failure(error));
+    let before = known_repository::read(&config.spool).map_err(|error| failed(&error))?;
+    let known = known_repository::accept(&config).map_err(|error| failed(&error))?;
+    if cx.format == Format::Json {
+        print_json(&known);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let place = known.path.display();
+    match before {
+        Some(before) if before.id == known.id => {
+            println!("{place} is the repository already ({})", known.id);
+        }
+        Some(before) => println!(
+            "{place} is the repository from now on ({}), no longer {} ({})",
+            known.id,
+            before.path.display(),
+            before.id
+        ),
+        None => println!("{place} is the repository from now on ({})", known.id),
+    }
+    Ok(ExitCode::SUCCESS)
+}

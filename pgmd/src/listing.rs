@@ -1,0 +1,221 @@
+//! What clients are told of backups: their catalog entries, marks and verifications.
+
+use pgm_backup::Repository;
+use pgm_backup::catalog::{
+    BackupEntry, BackupKind, BackupMethod, BackupStatus as EntryStatus, BackupWal, DamagedEntry,
+    DataChecksums, ObjectChecksum, TablespaceEntry,
+};
+use pgm_backup::marks::{FoundMarks, Retention};
+use pgm_backup::verify::Level;
+use pgm_backup::verify::verification::{self, Area, Outcome, Verification};
+use pgm_mgmt::{
+    Annotation, BackupDetails, BackupStatus, BackupSummary, Error, Finding, FindingArea,
+    TablespaceSummary, VerificationSummary, VerifyLevel, VerifyOutcome,
+};
+use pgm_proto::{Lsn, ServerName, ServerVersion, TimelineId};
+
+use crate::repository::{failure, second};
+
+/// A backup in a line, without what was said of it later.
+pub fn summary(entry: &BackupEntry) -> BackupSummary {
+    let warned = entry.status == EntryStatus::DamagedPages || !entry.warnings.is_empty();
+    BackupSummary {
+        server: entry.server.clone(),
+        label: entry.label.to_string(),
+        kind: match entry.kind {
+            BackupKind::Full => "full".to_owned(),
+        },
+        status: if warned {
+            BackupStatus::Warnings
+        } else {
+            BackupStatus::Valid
+        },
+        started: second(entry.started),
+        stopped: second(entry.stopped),
+        timeline: entry.timeline,
+        start_lsn: entry.start_lsn,
+        end_lsn: entry.end_lsn,
+        version: entry.version,
+        system_id: entry.system_id.to_string(),
+        raw_bytes: entry.size.raw_bytes,
+        stored_bytes: entry.size.stored_bytes,
+        compression: entry.compression.to_string(),
+        wal: match entry.wal {
+            BackupWal::Archive => "archive".to_owned(),
+            BackupWal::Included => "included".to_owned(),
+        },
+        elapsed_ms: milliseconds(entry.started, entry.stopped),
+        retained: false,
+        annotations: 0,
+        verified: None,
+    }
+}
+
+/// Everything about a backup.
+pub fn details(repository: &Repository, entry: &BackupEntry) -> Result<BackupDetails, Error> {
+    let said = Said::of(repository, entry)?;
+    let newest = said.verifications.first();
+    Ok(BackupDetails {
+        summary: said.complete(summary(entry)),
+        packs: entry.size.packs.into(),
+        files: Some(entry.size.files),
+        tablespaces: entry.tablespaces.iter().map(tablespace).collect(),
+        manifest_checksum: Some(checksum(entry.manifest)),
+        warnings: entry.warnings.clone(),
+        method: match entry.method {
+            BackupMethod::BaseBackup => "base_backup".to_owned(),
+        },
+        reason: entry.reason.clone(),
+        data_checksums: entry.data_checksums == DataChecksums::On,
+        segment_bytes: entry.segment_bytes,
+        directories: entry.size.directories,
+        checkpoint_lsn: entry.start_facts.checkpoint_lsn,
+        taken_from: entry.start_facts.from.clone(),
+        server_start_time: entry.start_facts.start_time.clone(),
+        server_label: entry.start_facts.label.clone(),
+        manifest_bytes: entry.manifest.size,
+        server_manifest_checksum: entry.server_manifest.map(checksum),
+        notes: annotations(&said.marks),
+        marks_error: said.marks.damage.as_ref().map(ToString::to_string),
+        verifications: said.verifications.iter().map(verified).collect(),
+        findings: newest
+            .map(|newest| findings(&newest.findings))
+            .unwrap_or_default(),
+    })
+}
+
+/// The backups of a server, oldest first; damaged ones are listed, not hidden.
+pub fn backups(repository: &Repository, server: &ServerName) -> Result<Vec<BackupSummary>, Error> {
+    let catalog = repository
+        .catalog(server)
+        .map_err(|error| failure(&error))?;
+    let mut backups = Vec::new();
+    for entry in catalog.backups() {
+        backups.push(Said::of(repository, entry)?.complete(summary(entry)));
+    }
+    let damaged = catalog.damaged().iter();
+    backups.extend(damaged.map(|damaged| damaged_summary(server, damaged)));
+    backups.sort_by(|one, other| one.label.cmp(&other.label));
+    Ok(backups)
+}
+
+/// What was said of a backup after it was taken.
+struct Said {
+    marks: FoundMarks,
+    verifications: Vec<Verification>,
+}
+
+impl Said {
+    fn of(repository: &Repository, entry: &BackupEntry) -> Result<Self, Error> {
+        let read = || {
+            Ok(Self {
+                marks: repository.marks(&entry.server, entry.label)?,
+                verifications: repository.verifications(&entry.server, entry.label)?,
+            })
+        };
+        read().map_err(|error| failure(&error))
+    }
+
+    fn complete(&self, summary: BackupSummary) -> BackupSummary {
+        let newest = self.verifications.first();
+        let is_damaged = newest.is_some_and(|newest| newest.outcome == Outcome::Damaged);
+        BackupSummary {
+            status: if is_damaged {
+                BackupStatus::Damaged
+            } else {
+                summary.status
+            },
+            retained: self.marks.marks.retention == Retention::Retained,
+            annotations: self.marks.marks.annotations.len() as u64,
+            verified: newest.map(verified),
+            ..summary
+        }
+    }
+}
+
+/// A verification in short.
+pub(crate) fn verified(verification: &Verification) -> VerificationSummary {
+    VerificationSummary {
+        at: second(verification.finished),
+        level: match verification.level {
+            Level::Catalog => VerifyLevel::Catalog,
+            Level::Frames => VerifyLevel::Frames,
+            Level::Wal => VerifyLevel::Wal,
+        },
+        outcome: match verification.outcome {
+            Outcome::Sound => VerifyOutcome::Sound,
+            Outcome::Flawed => VerifyOutcome::Flawed,
+            Outcome::Damaged => VerifyOutcome::Damaged,
+        },
+        findings_total: verification.findings_total,
+        elapsed_ms: milliseconds(verification.started, verification.finished),
+    }
+}
+
+pub(crate) fn findings(findings: &[verification::Finding]) -> Vec<Finding> {
+    let finding = |finding: &verification::Finding| Finding {
+        area: match finding.area {
+            Area::Catalog => FindingArea::Catalog,
+            Area::Data => FindingArea::Data,
+            Area::Wal => FindingArea::Wal,
+            Area::Window => FindingArea::Window,
+            Area::Marks => FindingArea::Marks,
+        },
+        object: finding.object.clone(),
+        offset: finding.offset,
+        file: finding.file.clone(),
+        reason: finding.reason.clone(),
+    };
+    findings.iter().map(finding).collect()
+}
+
+/// The notes of a backup.
+pub(crate) fn annotations(found: &FoundMarks) -> Vec<Annotation> {
+    let notes = found.marks.annotations.iter();
+    let note = |note: &pgm_backup::marks::Annotation| Annotation {
+        key: note.key.to_string(),
+        text: note.text.clone(),
+        changed: second(note.changed),
+    };
+    notes.map(note).collect()
+}
+
+fn tablespace(tablespace: &TablespaceEntry) -> TablespaceSummary {
+    TablespaceSummary {
+        oid: tablespace.oid,
+        location: tablespace.location.clone(),
+    }
+}
+
+fn checksum(object: ObjectChecksum) -> String {
+    format!("crc32c:{:08x}", object.crc32c)
+}
+
+fn milliseconds(from: jiff::Timestamp, to: jiff::Timestamp) -> u64 {
+    u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
+}
+
+/// A backup of which only the label is known.
+fn damaged_summary(server: &ServerName, damaged: &DamagedEntry) -> BackupSummary {
+    BackupSummary {
+        server: server.clone(),
+        label: damaged.label.to_string(),
+        kind: "full".to_owned(),
+        status: BackupStatus::Damaged,
+        started: String::new(),
+        stopped: String::new(),
+        timeline: TimelineId::FIRST,
+        start_lsn: Lsn::INVALID,
+        end_lsn: Lsn::INVALID,
+        version: ServerVersion::from_number(0),
+        system_id: String::new(),
+        raw_bytes: 0,
+        stored_bytes: 0,
+        compression: String::new(),
+        wal: String::new(),
+        elapsed_ms: 0,
+        retained: false,
+        annotations: 0,
+        verified: None,
+    }
+}
