@@ -7,15 +7,18 @@ mod operations;
 
 pub(crate) mod admin;
 pub(crate) mod file;
+pub(crate) mod remote;
 
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use pgm_proto::{Lsn, ServerName, SlotName, TimelineId};
 
 use self::admin::AdminCommand;
 use self::file::{CompressArguments, FileArguments, SealArguments};
+use self::remote::RemoteArguments;
 
 pub(crate) use conf::{ConfCommand, ConfImportArguments, ConfLsArguments, ConfSetArguments};
 pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
@@ -45,6 +48,7 @@ archive, 128 recovery must stop (damage, a gap, a storage error).";
 /// PostgreSQL backup, restore and WAL streaming.
 #[derive(Debug, Parser)]
 #[command(name = "pgm-cli", version, styles = STYLES, after_help = EXIT_STATUS, max_term_width = 100)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
     /// The daemon's directory: configuration (pgmd.ron), spool, repository and socket
     #[arg(
@@ -72,12 +76,34 @@ pub(crate) struct Arguments {
     /// Say more on standard error (-v, -vv)
     #[arg(short, long, global = true, help_heading = "Everywhere", action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Print help; -h is the host, as with psql
+    #[arg(short = '?', long, global = true, help_heading = "Everywhere", action = clap::ArgAction::Help)]
+    pub(crate) help: Option<bool>,
+    /// Where pgmd is
+    #[command(flatten)]
+    pub(crate) remote: RemoteArguments,
     /// What to do
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 impl Arguments {
+    /// Reads the command line. A host that is typed for a command that works on this host alone is refused; one that is
+    /// only in the environment does not matter to it.
+    pub(crate) fn read() -> Self {
+        let mut command = Self::command();
+        let matches = command.get_matches_mut();
+        let read = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let typed = matches.value_source("remote_host") == Some(ValueSource::CommandLine);
+        if typed && read.command.works_here_only() {
+            let text = "this command works on this host: it takes no --host";
+            command
+                .error(clap::error::ErrorKind::ArgumentConflict, text)
+                .exit();
+        }
+        read
+    }
+
     /// How much is logged to standard error.
     pub(crate) fn log_level(&self) -> tracing::Level {
         match self.verbose {
@@ -163,6 +189,22 @@ pub(crate) enum Command {
     Completions(CompletionsArguments),
     /// Print the manual page, or write one for pgmd, pgm-cli and each of its commands
     Man(ManArguments),
+}
+
+impl Command {
+    /// Whether the command never asks a daemon elsewhere.
+    pub(crate) fn works_here_only(&self) -> bool {
+        match self {
+            Self::Init(_)
+            | Self::Check(_)
+            | Self::Wal(_)
+            | Self::Admin(_)
+            | Self::Completions(_)
+            | Self::Man => true,
+            Self::Restore(arguments) => arguments.offline,
+            _ => false,
+        }
+    }
 }
 
 /// Arguments of `init`.
@@ -253,7 +295,7 @@ pub(crate) struct RestoreArguments {
     /// The backup: its label, or newest (the newest from which the target can be reached), or oldest
     #[arg(value_name = "LABEL|newest|oldest")]
     pub(crate) backup: String,
-    /// The data directory to make: absent or empty
+    /// The data directory to make: absent or empty; with --host, an absolute path on pgmd's host
     #[arg(value_name = "DIR")]
     pub(crate) target: PathBuf,
     /// Where recovery ends; to the end of the archive when left out
@@ -436,7 +478,6 @@ fn parse_time(text: &str) -> Result<jiff::Timestamp, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn every_argument_is_well_formed() {

@@ -8,17 +8,16 @@ mod error;
 mod import;
 mod locate;
 mod output;
+mod remote;
 
 use std::process::ExitCode;
-
-use clap::Parser as _;
 
 use crate::arguments::Arguments;
 
 fn main() -> ExitCode {
     // Nothing that is written here is for others to read, unless it says so itself.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(arguments.log_level())

@@ -16,8 +16,7 @@ const SHUTDOWN_MAX: Duration = Duration::from_mins(5);
 
 /// Sends `request` and waits for the answer, with a progress bar when there is progress.
 pub(super) fn call(cx: &Cx, request: &Request) -> Result<Response, CliError> {
-    let socket = cx.config()?.socket();
-    let mut client = Client::connect(&socket, Deadlines::default())?;
+    let mut client = cx.connect()?;
     client.hello(concat!("pgm-cli ", env!("CARGO_PKG_VERSION")))?;
     let mut bar = None;
     let answer = client.call_with_events(request, |event| match event {
@@ -37,8 +36,11 @@ pub(super) fn call(cx: &Cx, request: &Request) -> Result<Response, CliError> {
     Ok(answer?)
 }
 
-/// Whether a daemon listens.
+/// Whether a daemon listens. One that was named is to be asked, whether it does or not.
 pub(super) fn is_running(cx: &Cx) -> Result<bool, CliError> {
+    if cx.remote.is_some() {
+        return Ok(true);
+    }
     let socket = cx.config()?.socket();
     match Client::connect(&socket, Deadlines::default()) {
         Ok(_) => Ok(true),

@@ -40,6 +40,7 @@ pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliErr
         directory: Some(directory.clone()),
         config: None,
         format: cx.format,
+        remote: None,
     };
     let status = check::run(&here, &CheckArguments { server: None })?;
     if cx.format == Format::Text {

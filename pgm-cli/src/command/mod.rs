@@ -31,11 +31,13 @@ mod wal_receive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use pgm_mgmt::{Client, Deadlines};
 use pgmd::config::Config;
 
 use crate::arguments::{Arguments, ClearCommand, Command, Format, WalCommand};
 use crate::error::CliError;
 use crate::locate;
+use crate::remote::Remote;
 
 /// What every command needs to know: where the daemon lives and how to print.
 #[derive(Debug)]
@@ -43,9 +45,26 @@ struct Cx {
     directory: Option<PathBuf>,
     config: Option<PathBuf>,
     format: Format,
+    remote: Option<Remote>,
 }
 
 impl Cx {
+    /// Connects to the daemon, wherever it is.
+    fn connect(&self) -> Result<Client, CliError> {
+        match &self.remote {
+            Some(remote) => remote.connect(),
+            None => Ok(Client::connect(
+                &self.config()?.socket(),
+                Deadlines::default(),
+            )?),
+        }
+    }
+
+    /// Whether the daemon is on another host, whose paths are not ours.
+    fn is_elsewhere(&self) -> bool {
+        self.remote.as_ref().is_some_and(Remote::is_elsewhere)
+    }
+
     /// Reads the configuration.
     fn config(&self) -> Result<Config, CliError> {
         locate::config(self.config.as_deref(), self.directory.as_deref())
@@ -58,6 +77,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         directory: arguments.directory,
         config: arguments.config,
         format: arguments.format,
+        remote: if arguments.command.works_here_only() {
+            None
+        } else {
+            Remote::new(&arguments.remote)?
+        },
     };
     match arguments.command {
         Command::Init(arguments) => init::run(&cx, &arguments),

@@ -20,7 +20,7 @@ use crate::output::{bytes, print_json, seconds};
 pub(super) fn run(cx: &Cx, arguments: RestoreArguments) -> Result<ExitCode, CliError> {
     let direct = arguments.offline || !daemon::is_running(cx)?;
     let detach = arguments.detach;
-    let options = options(arguments)?;
+    let options = options(cx, arguments)?;
     if detach {
         return job::detach(cx, Request::Restore(options));
     }
@@ -37,9 +37,14 @@ pub(super) fn run(cx: &Cx, arguments: RestoreArguments) -> Result<ExitCode, CliE
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(arguments: RestoreArguments) -> Result<RestoreOptions, CliError> {
-    let directory = absolute(&arguments.target)?;
-    let program = std::env::current_exe().ok();
+fn options(cx: &Cx, arguments: RestoreArguments) -> Result<RestoreOptions, CliError> {
+    let directory = if cx.is_elsewhere() {
+        absolute_there(&arguments.target)?
+    } else {
+        absolute(&arguments.target)?
+    };
+    // Elsewhere it is the pgm-cli beside the daemon.
+    let program = std::env::current_exe().ok().filter(|_| !cx.is_elsewhere());
     Ok(RestoreOptions {
         server: arguments.server,
         backup: BackupChoice::parse(&arguments.backup),
@@ -81,6 +86,16 @@ fn point(stop: StopArguments) -> TargetPoint {
         .or(target_name.map(TargetPoint::Name))
         .or(target_immediate.then_some(TargetPoint::Immediate))
         .unwrap_or(TargetPoint::Latest)
+}
+
+/// A path of the daemon's host, which nothing here can complete.
+fn absolute_there(path: &Path) -> Result<String, CliError> {
+    let text = path.to_str().filter(|_| path.is_absolute());
+    text.map(str::to_owned).ok_or_else(|| {
+        let text = format!("{} is no absolute path", path.display());
+        let hint = "with --host it is a path on pgmd's host, and begins with /";
+        CliError::new(Failure::Usage, text, Some(hint.into()))
+    })
 }
 
 fn absolute(path: &Path) -> Result<String, CliError> {

@@ -12,9 +12,14 @@ use crate::output::print_json;
 pub(super) fn run(cx: &Cx) -> Result<ExitCode, CliError> {
     match daemon::call(cx, &Request::Shutdown)? {
         Response::Stopping(stopping) => {
-            daemon::wait_gone(stopping.pid)?;
+            if !cx.is_elsewhere() {
+                daemon::wait_gone(stopping.pid)?;
+            }
             match cx.format {
                 Format::Json => print_json(&stopping),
+                Format::Text if cx.is_elsewhere() => {
+                    println!("pgmd (process {} there) is stopping", stopping.pid);
+                }
                 Format::Text => println!("pgmd (process {}) has stopped", stopping.pid),
             }
             Ok(ExitCode::SUCCESS)
