@@ -199,6 +199,7 @@ impl Command {
             | Self::Check(_)
             | Self::Wal(_)
             | Self::Admin(_)
+            | Self::Conf(ConfCommand::Import(_))
             | Self::Completions(_)
             | Self::Man => true,
             Self::Restore(arguments) => arguments.offline,

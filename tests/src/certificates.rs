@@ -28,10 +28,14 @@ impl Certificates {
     pub fn write(folder: &Path, user: &str) -> Self {
         fs::create_dir_all(folder).expect("the folder of certificates can be made");
         let (authority_pem, authority) = authority("pgm tests");
+        fs::write(
+            folder.join("authority.key"),
+            authority.key().serialize_pem(),
+        )
+        .expect("the authority's key can be written");
         let (other_pem, _) = self::authority("not pgm tests");
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let (server, server_key) = signed(&authority, "localhost", names);
-        let (client, client_key) = signed(&authority, user, Vec::new());
+        let (server, server_key) = signed(&authority, &server_params());
+        let (client, client_key) = signed(&authority, &named(user, Vec::new()));
         let write = |name: &str, content: &str| {
             let path = folder.join(name);
             fs::write(&path, content).expect("a certificate can be written");
@@ -47,13 +51,48 @@ impl Certificates {
             other_authority: write("other.crt", &other_pem),
         }
     }
+
+    /// Makes a certificate for the server in `folder` that `like`'s authority has signed, and that has expired.
+    pub fn write_expired(folder: &Path, like: &Self) {
+        let key = fs::read_to_string(like.authority.with_extension("key"))
+            .expect("the authority's key is beside its certificate");
+        let key = KeyPair::from_pem(&key).expect("a key that was written before");
+        let authority = Issuer::new(authority_params("pgm tests"), key);
+        let mut params = server_params();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        let (certificate, key) = signed(&authority, &params);
+        fs::create_dir_all(folder).expect("the folder of certificates can be made");
+        for (name, content) in [("server.crt", certificate), ("server.key", key)] {
+            fs::write(folder.join(name), content).expect("a certificate can be written");
+        }
+    }
+}
+
+fn server_params() -> CertificateParams {
+    named(
+        "localhost",
+        vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+    )
+}
+
+fn named(name: &str, alternatives: Vec<String>) -> CertificateParams {
+    let mut params = CertificateParams::new(alternatives).expect("plain host names");
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
 }
 
 fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
     let key = KeyPair::generate().expect("keys can be made");
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let params = authority_params(name);
     let pem = params
         .self_signed(&key)
         .expect("an authority signs itself")
@@ -61,15 +100,8 @@ fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
     (pem, Issuer::new(params, key))
 }
 
-fn signed(
-    authority: &Issuer<'static, KeyPair>,
-    name: &str,
-    alternatives: Vec<String>,
-) -> (String, String) {
+fn signed(authority: &Issuer<'static, KeyPair>, params: &CertificateParams) -> (String, String) {
     let key = KeyPair::generate().expect("keys can be made");
-    let mut params = CertificateParams::new(alternatives).expect("plain host names");
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
     let pem = params
         .signed_by(&key, authority)
         .expect("the authority signs")

@@ -30,7 +30,7 @@ pub(crate) struct RemoteArguments {
     /// The password is the first line of this file (mode 0600); else it comes from the variable PGM_PASSWORD, from
     /// ~/.pgpass (HOST:PORT:pgm:NAME:PASSWORD), or is asked for
     // The same name as the option of `admin user`, which takes its place there.
-    #[arg(id = "password_file", long, global = true, help_heading = HEADING, value_name = "FILE")]
+    #[arg(id = "password_file", long = "password-file", global = true, help_heading = HEADING, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
     /// disable, prefer, require, verify-ca or verify-full: as libpq; verify-full when there is --sslrootcert, else
     /// require, with the login bound to the certificate

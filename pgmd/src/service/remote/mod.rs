@@ -186,7 +186,10 @@ impl RemoteListeners {
 async fn accept(listener: TcpListener, remote: Arc<Remote>, daemon: Arc<Daemon>) {
     loop {
         match listener.accept().await {
-            Ok((stream, address)) => admit(&remote, &daemon, stream, address),
+            Ok((stream, address)) => {
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                admit(&remote, &daemon, stream, address);
+            }
             Err(error) => {
                 warn!("cannot accept a remote client: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
