@@ -200,8 +200,12 @@ impl Command {
             | Self::Wal(_)
             | Self::Admin(_)
             | Self::Conf(ConfCommand::Import(_))
+            | Self::Encrypt(_)
+            | Self::Decrypt(_)
+            | Self::Compress(_)
+            | Self::Decompress(_)
             | Self::Completions(_)
-            | Self::Man => true,
+            | Self::Man(_) => true,
             Self::Restore(arguments) => arguments.offline,
             _ => false,
         }
