@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use crate::secrets::private_file::{folder_of, give_to_owner_of};
+
 /// How often a file that cannot be written is complained about.
 const COMPLAINT_EVERY: Duration = Duration::from_mins(1);
 
@@ -105,5 +107,10 @@ fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     let mut options = OpenOptions::new();
     let options = options.append(true).create(true).mode(0o600);
-    options.custom_flags(flags).open(path)
+    let file = options.custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.len() == 0 {
+        give_to_owner_of(folder_of(path), &file)?;
+    }
+    Ok(file)
 }

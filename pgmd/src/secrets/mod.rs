@@ -17,7 +17,7 @@ mod error;
 mod master_key;
 mod mock_secret;
 mod password;
-mod private_file;
+pub(crate) mod private_file;
 mod store;
 mod user_name;
 mod vault;

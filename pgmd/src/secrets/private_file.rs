@@ -46,8 +46,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, SecretsErro
     if !metadata.is_file() {
         return Err(SecretsError::unusable(path, "it is not a plain file"));
     }
-    let owner = metadata.uid();
-    if owner != ROOT && owner != rustix::process::geteuid().as_raw() {
+    let (owner, us) = (metadata.uid(), rustix::process::geteuid());
+    // Root may act for pgmd's user.
+    if !us.is_root() && owner != ROOT && owner != us.as_raw() {
         return Err(SecretsError::ForeignOwner {
             path: path.to_owned(),
             owner,
@@ -99,8 +100,18 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let options = options.write(true).create_new(true).mode(0o600);
     let mut file = options.open(path)?;
+    give_to_owner_of(folder_of(path), &file)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+/// What root makes in the folder of pgmd's user must be that user's, or pgmd could not read it.
+pub(crate) fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        let folder = fs::metadata(folder)?;
+        std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()))?;
+    }
+    Ok(())
 }
 
 /// Waits for the turn to edit `path`.
@@ -113,7 +124,7 @@ pub(super) fn lock(path: &Path) -> Result<EditLock, SecretsError> {
     Ok(EditLock { _folder: file })
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
