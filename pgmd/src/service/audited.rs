@@ -57,6 +57,17 @@ impl Audited {
 fn with_facts(record: Record, request: &Request) -> Record {
     match request {
         Request::Restore(options) => restore(record, options),
+        Request::Delete { backup, force, .. } => {
+            let record = record.fact("backup", choice(backup));
+            if *force {
+                record.fact("force", "true")
+            } else {
+                record
+            }
+        }
+        Request::Retain { backup, .. }
+        | Request::Expunge { backup, .. }
+        | Request::Annotate { backup, .. } => record.fact("backup", choice(backup)),
         Request::Cancel { job } => record.job(*job),
         Request::SetSetting { key, value } => setting(record, key, value.as_deref()),
         _ => record,

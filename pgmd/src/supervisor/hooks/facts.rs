@@ -2,12 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use pgm_mgmt::{Error, ErrorCode, JobId, Response};
+use pgm_mgmt::{BackupChoice, Error, ErrorCode, JobId, Response};
 
 use crate::worker::{Description, Task};
 
 /// How long a text in a variable may be.
 const TEXT_BYTES_MAX: usize = 4096;
+
+/// As it was asked for: `newest`, `oldest` or a label.
+fn choice(backup: &BackupChoice) -> &str {
+    match backup {
+        BackupChoice::Newest => "newest",
+        BackupChoice::Oldest => "oldest",
+        BackupChoice::Label(label) => label,
+    }
+}
 
 /// The variables.
 #[derive(Debug)]
@@ -21,8 +30,10 @@ impl Facts {
         facts.set("PGM_JOB", &job.to_string());
         facts.set("PGM_SERVER", description.server.as_str());
         facts.set("PGM_REPOSITORY", &description.repository.to_string_lossy());
-        if let Task::Restore { options } = &description.task {
-            facts.set("PGM_DIRECTORY", &options.directory);
+        match &description.task {
+            Task::Restore { options } => facts.set("PGM_DIRECTORY", &options.directory),
+            Task::Delete { backup, .. } => facts.set("PGM_BACKUP", choice(backup)),
+            _ => {}
         }
         facts
     }
@@ -74,6 +85,10 @@ impl Facts {
                 self.set("PGM_RAW_BYTES", &restored.raw_bytes.to_string());
                 self.set("PGM_FILES", &restored.files.to_string());
                 self.set("PGM_TARGET", &restored.target);
+            }
+            Response::Deleted(deleted) => {
+                self.set("PGM_LABEL", &deleted.label);
+                self.set("PGM_STORED_BYTES", &deleted.bytes.to_string());
             }
             _ => {}
         }
