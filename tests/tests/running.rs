@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use std::io::Read as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pgm_tests::{Cluster, Major, Pgmd, refusal, run_ok, wait_for, wait_until};
+use pgm_tests::{Cluster, Major, Pgmd, Scratch, built, refusal, run_ok, wait_for, wait_until};
 use serde_json::Value;
 
 /// A backup at this rate takes a minute.
@@ -285,4 +285,30 @@ fn systemd_is_told_of_every_change() {
     told("STOPPING=1");
     let status = wait_for("pgmd stops", || process.try_wait().unwrap());
     assert!(status.success(), "{status}");
+}
+
+#[test]
+fn manual_pages_and_completions_are_made_for_everybody_to_read() {
+    let scratch = Scratch::new("m");
+    let pages = scratch.join("man1");
+    let pgm_cli = || Command::new(built("pgm-cli"));
+    run_ok(pgm_cli().args(["man", "--into"]).arg(&pages));
+    for page in [
+        "pgmd.1",
+        "pgm-cli.1",
+        "pgm-cli-job-wait.1",
+        "pgm-cli-wal-get.1",
+    ] {
+        let meta = std::fs::metadata(pages.join(page)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o777, 0o644, "{page}");
+    }
+    let page = std::fs::read_to_string(pages.join("pgm-cli-job-wait.1")).unwrap();
+    assert!(page.contains("Follow a job to its end"), "{page}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run_ok(pgm_cli().args(["completions", shell]));
+        assert!(script.contains("list-backup"), "{shell}: {script}");
+    }
+    let script = scratch.join("completions");
+    std::fs::write(&script, run_ok(pgm_cli().args(["completions", "bash"]))).unwrap();
+    run_ok(Command::new("bash").arg("-n").arg(&script));
 }

@@ -5,6 +5,7 @@
 //! command line itself, takes unsafe code, which is not worth it: `pgm-cli status` tells everything. Neither ever holds more
 //! than words of ours and the server's name.
 
+use std::ffi::CString;
 use std::sync::Arc;
 
 use super::message::{Description, Task};
@@ -67,8 +68,11 @@ impl Title {
     pub(super) fn show(&mut self, phase: &str) {
         let name = name(phase);
         if name != self.shown {
-            // A system without it shows the command line only.
-            let _ = std::fs::write("/proc/self/comm", &name);
+            // The caller is the main thread, whose name is the process's. (/proc/self/comm cannot be written by a process
+            // that nobody may look into.) A system without it shows the command line only.
+            if let Ok(text) = CString::new(name.as_str()) {
+                let _ = rustix::thread::set_name(&text);
+            }
             self.shown = name;
         }
     }
