@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use pgwire::messages::startup::Authentication;
 
+use super::cancel::CancelKey;
 use super::reply::{Refusal, authentication, negotiate};
 use super::scram::{Exchange, Failure, MockSecret, Offer};
 use super::startup::{self, LENGTH_MAX, Packet, Startup};
@@ -92,8 +93,8 @@ pub enum Next<I> {
         /// Why.
         refusal: Refusal,
     },
-    /// Hang up without a word: the client wants a query to be cancelled, and there is none.
-    Cancelled,
+    /// Hang up without a word: the client wants what runs for the session with this key to be cancelled.
+    Cancelled(CancelKey),
 }
 
 /// A client that has logged in.
@@ -310,9 +311,9 @@ impl<I> Handshake<I> {
     fn open(&mut self, packet: Packet, reply: &mut Vec<u8>) -> Outcome<I> {
         self.state = State::Opening;
         match packet {
-            Packet::CancelRequest => {
+            Packet::CancelRequest(key) => {
                 self.state = State::Over;
-                Ok(Some(Next::Cancelled))
+                Ok(Some(Next::Cancelled(key)))
             }
             Packet::SslRequest | Packet::GssEncRequest
                 if self.options.encryption == Encryption::Begun =>

@@ -186,7 +186,7 @@ fn bytes_before_tls_end_the_connection() {
 #[test]
 fn a_cancel_request_is_answered_by_hanging_up() {
     let step = plain().receive(CANCEL_REQUEST, ann);
-    assert!(matches!(step.next, Next::Cancelled) && step.reply.is_empty());
+    assert!(matches!(step.next, Next::Cancelled(_)) && step.reply.is_empty());
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //!
 //! Passwords are never asked for in clear or as MD5.
 
+mod cancel;
 mod handshake;
 mod reply;
 mod scram;
@@ -15,6 +16,7 @@ mod startup;
 mod tls;
 mod verifier;
 
+pub use cancel::CancelKey;
 pub use handshake::{
     BUFFER_BYTES_MAX, Encryption, Handshake, HandshakeOptions, Login, Next, PlainText, Step,
 };

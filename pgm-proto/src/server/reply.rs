@@ -7,7 +7,7 @@ use pgwire::messages::startup::{
     Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey,
 };
 
-use super::verifier::random;
+use super::cancel::CancelKey;
 
 /// Protocol 3.0, as NegotiateProtocolVersion says it.
 const PROTOCOL_3_0: i32 = 3 << 16;
@@ -68,16 +68,15 @@ fn without_zeros(text: &str) -> String {
     text.replace('\0', "\u{FFFD}")
 }
 
-/// What follows a successful login: the `parameters`, a key that cancels nothing, and ReadyForQuery.
-pub fn welcome(parameters: &[(&str, &str)]) -> Vec<u8> {
+/// What follows a successful login: the `parameters`, the key that cancels what runs, and ReadyForQuery.
+pub fn welcome(parameters: &[(&str, &str)], key: CancelKey) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, value) in parameters {
         let status = ParameterStatus::new((*name).to_owned(), (*value).to_owned());
         bytes.extend(encode(&status));
     }
-    let key = i32::from_be_bytes(random());
-    let pid = i32::try_from(std::process::id()).unwrap_or_default();
-    bytes.extend(encode(&BackendKeyData::new(pid, SecretKey::I32(key))));
+    let (pid, secret) = key.parts();
+    bytes.extend(encode(&BackendKeyData::new(pid, SecretKey::I32(secret))));
     bytes.extend(ready());
     bytes
 }

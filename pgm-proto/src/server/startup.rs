@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 
+use super::cancel::CancelKey;
+
 /// The longest packet or message before a client has logged in, as in PostgreSQL.
 pub(super) const LENGTH_MAX: usize = 10_000;
 /// The shortest packet: its length and its code.
@@ -26,7 +28,7 @@ pub(super) enum Packet {
     /// The client wants GSSAPI's encryption.
     GssEncRequest,
     /// Somebody wants a query to be cancelled.
-    CancelRequest,
+    CancelRequest(CancelKey),
     /// The client begins.
     Startup(Startup),
 }
@@ -69,7 +71,9 @@ impl Packet {
             }
             SSL_REQUEST => Ok(Self::SslRequest),
             GSSENC_REQUEST => Ok(Self::GssEncRequest),
-            CANCEL_REQUEST => Ok(Self::CancelRequest),
+            CANCEL_REQUEST => CancelKey::parse(body)
+                .map(Self::CancelRequest)
+                .ok_or_else(|| violation("invalid length of startup packet")),
             _ => Startup::parse((code >> 16) as u16, code as u16, body).map(Self::Startup),
         }
     }

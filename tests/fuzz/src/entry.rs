@@ -112,7 +112,7 @@ impl Client {
                 assert_eq!(refusal.sqlstate.len(), 5);
                 self.refused = true;
             }
-            Next::Cancelled => self.refused = true,
+            Next::Cancelled(_) => self.refused = true,
         }
     }
 

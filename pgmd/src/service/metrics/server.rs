@@ -6,7 +6,7 @@ use super::family::{Family, Kind, Samples};
 use crate::service::facts::{Facts, ServerFacts};
 
 /// The states that a server is reported in, one sample each.
-const STATES: [ServerState; 8] = [
+const STATES: [ServerState; 9] = [
     ServerState::Starting,
     ServerState::Connecting,
     ServerState::Streaming,
@@ -15,6 +15,7 @@ const STATES: [ServerState; 8] = [
     ServerState::Error,
     ServerState::Stopping,
     ServerState::Stopped,
+    ServerState::Offline,
 ];
 
 pub(super) const FAMILIES: &[Family] = &[

@@ -79,6 +79,10 @@ fn of_server(facts: &Facts, server: &ServerFacts) -> Vec<Alert> {
     } else if server.state == ServerState::Stopped {
         let hint = "see pgmd's log, or bring it online again";
         alerts.push(alert(Urgency::Bad, "its wal is not received", Some(hint)));
+    } else if server.state == ServerState::Offline {
+        let hint = format!("bring it back: pgm-cli mode {} online", server.name);
+        let text = "it is offline, as was ordered: its wal is not received";
+        alerts.push(alert(Urgency::Warn, text, Some(&hint)));
     } else if server.identity.is_none() {
         alerts.push(alert(
             Urgency::Warn,

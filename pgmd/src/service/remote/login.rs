@@ -166,7 +166,10 @@ impl Client {
                     write_and_end(&mut stream, &step.reply).await;
                     return Err(Failure::Refused { user, refusal });
                 }
-                Next::Cancelled => return Err(Failure::Nothing),
+                Next::Cancelled(key) => {
+                    self.remote.cancel(key);
+                    return Err(Failure::Nothing);
+                }
                 Next::Read => write(&mut stream, &step.reply).await?,
                 Next::BeginTls => {
                     write(&mut stream, &step.reply).await?;

@@ -14,18 +14,19 @@ mod backoff;
 mod certificate;
 mod gate;
 mod login;
-mod no_console;
 mod session;
 mod stream;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use pgm_proto::server::CancelKey;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tracing::{info, warn};
 
 use self::backoff::{Backoff, Source};
@@ -81,6 +82,8 @@ pub struct Remote {
     gate: Mutex<Gate<oneshot::Sender<()>>>,
     backoff: Mutex<Backoff>,
     sessions: AtomicUsize,
+    /// What tells a console that its client wants to cancel what runs.
+    consoles: Mutex<BTreeMap<CancelKey, Arc<Notify>>>,
     clock: Instant,
 }
 
@@ -107,6 +110,7 @@ impl Remote {
             gate: Mutex::default(),
             backoff: Mutex::default(),
             sessions: AtomicUsize::new(0),
+            consoles: Mutex::default(),
             clock: Instant::now(),
         };
         Ok(Some((remote, listeners)))
@@ -145,6 +149,24 @@ impl Remote {
 
     fn login_succeeded(&self, source: Source) {
         lock(&self.backoff).succeeded(source);
+    }
+
+    /// A console that `key` may interrupt, and what tells it.
+    fn open_console(&self, key: CancelKey) -> Arc<Notify> {
+        let cancelled = Arc::new(Notify::new());
+        lock(&self.consoles).insert(key, Arc::clone(&cancelled));
+        cancelled
+    }
+
+    fn close_console(&self, key: CancelKey) {
+        lock(&self.consoles).remove(&key);
+    }
+
+    /// Interrupts what runs for the holder of `key`; nothing when nothing does.
+    fn cancel(&self, key: CancelKey) {
+        if let Some(cancelled) = lock(&self.consoles).get(&key) {
+            cancelled.notify_waiters();
+        }
     }
 
     /// A place among those who are logged in, unless all are taken.

@@ -337,8 +337,10 @@ fn sql_is_answered_and_the_session_goes_on() {
     let info = served.info("user=ann sslmode=require dbname=pgm");
     let mut client = pgm_proto::Client::connect(&info, Session::Sql).unwrap();
     for _ in 0..2 {
-        let error = client.show("server_version").unwrap_err();
-        assert_eq!(error.sqlstate(), Some("0A000"), "{error}");
+        let error = client.show("nothing_of_ours").unwrap_err();
+        assert_eq!(error.sqlstate(), Some("42601"), "{error}");
+        let version = client.show("server_version").unwrap();
+        assert!(version.contains("pgm"), "{version}");
     }
 }
 

@@ -5,27 +5,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pgm_mgmt::{DATABASE, MessageId, Role};
-use pgm_proto::server::{Login, Refusal, welcome};
+use pgm_proto::server::{CancelKey, Login, Refusal, welcome};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::login::{Client, Failure, LoggedIn};
-use super::no_console;
 use super::stream::{Stream, write, write_and_end};
 use crate::audit::{Outcome, Record};
 use crate::service::caller::{Caller, Origin};
-use crate::service::conversation;
+use crate::service::{console, conversation};
 use crate::supervisor::Daemon;
 
 /// What clients ask about a server. The version is that of the oldest PostgreSQL whose clients we serve, so that none
 /// of them warns of a newer one.
 const PARAMETERS: &[(&str, &str)] = &[
-    (
-        "server_version",
-        concat!("14.0 (pgm ", env!("CARGO_PKG_VERSION"), ")"),
-    ),
+    ("server_version", console::SERVER_VERSION),
     ("server_encoding", "UTF8"),
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO, MDY"),
@@ -150,7 +146,11 @@ async fn serve(client: &Client, mut stream: Stream, login: Login<Role>, daemon: 
     parameters.push(("session_authorization", &login.user));
     let name = login.parameters.get("application_name");
     parameters.push(("application_name", name.map_or("", String::as_str)));
-    if write(&mut stream, &welcome(&parameters)).await.is_err() {
+    let key = CancelKey::new();
+    if write(&mut stream, &welcome(&parameters, key))
+        .await
+        .is_err()
+    {
         return;
     }
     let mut first = login.unread;
@@ -178,6 +178,8 @@ async fn serve(client: &Client, mut stream: Stream, login: Login<Role>, daemon: 
     if is_frame {
         conversation::converse(reader, writer, &caller, daemon, idle).await;
     } else {
-        no_console::converse(reader, writer, idle).await;
+        let cancelled = client.remote.open_console(key);
+        console::converse(reader, writer, &caller, daemon, idle, &cancelled).await;
+        client.remote.close_console(key);
     }
 }
