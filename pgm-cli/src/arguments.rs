@@ -8,6 +8,7 @@ mod operations;
 pub(crate) mod admin;
 pub(crate) mod file;
 pub(crate) mod remote;
+mod wal;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,10 @@ pub(crate) use mode::{Mode, ModeArguments};
 pub(crate) use operations::{
     AnnotateArguments, DeleteArguments, ListBackupArguments, MarkArguments, Order,
     RepositoryCommand, VerifyArguments,
+};
+pub(crate) use wal::{
+    RelationFilter, WalFilterArguments, WalInfoArguments, WalSourceArguments, WalStats,
+    WalSummaryArguments, WalVerifyArguments,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -372,6 +377,12 @@ pub(crate) enum WalCommand {
     Get(WalGetArguments),
     /// Stream WAL from a server into a folder, as pg_receivewal does
     Receive(WalReceiveArguments),
+    /// Show records of the write-ahead log as pg_waldump does, of PostgreSQL 14 to 18
+    Info(WalInfoArguments),
+    /// Check every record of the write-ahead log, and that none is missing
+    Verify(WalVerifyArguments),
+    /// List the blocks that changed between two positions, as pg_walsummary does, of PostgreSQL 14 to 18
+    Summary(WalSummaryArguments),
 }
 
 /// Arguments of `wal get`.

@@ -34,10 +34,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The [`archive`] keeps finished segments in a repository; [`record`] reads what is in them.
+//! The [`archive`] keeps finished segments in a repository; [`record`] reads what is in them, and in those that [`files`]
+//! finds.
 
 pub mod archive;
+pub mod files;
 pub mod record;
+pub mod summary;
 
 mod durable;
 mod error;

@@ -26,7 +26,11 @@ mod status;
 mod status_details;
 mod verify;
 mod wal_get;
+mod wal_info;
 mod wal_receive;
+mod wal_source;
+mod wal_summary;
+mod wal_verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -110,6 +114,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Decrypt(arguments) => file::decrypt(&cx, &arguments),
         Command::Compress(arguments) => file::compress(&cx, &arguments),
         Command::Decompress(arguments) => file::decompress(&cx, &arguments),
+        Command::Wal(WalCommand::Info(arguments)) => wal_info::run(&cx, &arguments),
+        Command::Wal(WalCommand::Verify(arguments)) => wal_verify::run(&cx, &arguments),
+        Command::Wal(WalCommand::Summary(arguments)) => wal_summary::run(&cx, &arguments),
         Command::Shutdown => shutdown::run(&cx),
         Command::Completions(arguments) => Ok(completions::run(&arguments)),
         Command::Man(arguments) => man::run(&arguments),

@@ -14,13 +14,14 @@
 
 use std::fmt;
 
+use super::header::HEADER_BYTES;
 use super::image::{Image, ImageInfo};
 use super::page::WalVersion;
 
 /// The longest that the part before the data can be: 33 blocks of 27 bytes, main data, origin and top-level xid.
 pub(super) const HEAD_BYTES_MAX: usize = 1024;
-/// How many blocks a record can refer to.
-pub(super) const BLOCKS_MAX: usize = 33;
+/// A block's header is 27 bytes at most.
+const WINDOW_BYTES: usize = 32;
 
 const BLOCK_ID_MAX: u8 = 32;
 const ID_MAIN_SHORT: u8 = 255;
@@ -113,38 +114,6 @@ pub struct Block<'a> {
     pub data: &'a [u8],
 }
 
-/// A block, with the places of its parts in the record's bytes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct BlockPart {
-    id: u8,
-    fork: Fork,
-    flags: u8,
-    data_len: u16,
-    image: Option<ImageInfo>,
-    relation: RelationFile,
-    number: u32,
-    /// Where the image begins; the data follows it.
-    at: u32,
-}
-
-impl BlockPart {
-    /// The block, of which `record` holds the parts.
-    pub(super) fn of<'a>(&self, record: &'a [u8]) -> Block<'a> {
-        let rest = record.get(self.at as usize..).unwrap_or_default();
-        let image_len = self.image.map_or(0, |image| usize::from(image.len));
-        let (image, rest) = rest.split_at(image_len.min(rest.len()));
-        Block {
-            id: self.id,
-            relation: self.relation,
-            fork: self.fork,
-            number: self.number,
-            starts_empty: self.flags & FLAG_WILL_INIT != 0,
-            image: self.image.map(|info| info.of(image)),
-            data: &rest[..usize::from(self.data_len).min(rest.len())],
-        }
-    }
-}
-
 /// What stands before the data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -156,130 +125,228 @@ pub(super) struct Shape {
     pub(super) origin: Option<u16>,
     /// The transaction that the record's own is a part of, if the record says so.
     pub(super) top_level_xid: Option<u32>,
+    /// How many blocks there are.
+    pub(super) blocks: u32,
+    /// How long the headers are, from behind the record's first 24 bytes on.
+    pub(super) head_len: u32,
 }
 
-/// Reads the headers in `head` (the record after its first 24 bytes, or the beginning of that) of a record that has
-/// `body_len` bytes after its first 24; the blocks go to `blocks`. `None` when they contradict each other.
+/// Reads the headers in `head` of a record that has `body_len` bytes after its first 24: `head` begins behind those and
+/// holds the headers at least; what follows in it does not matter. `None` when they contradict each other.
 #[inline]
-pub(super) fn shape(
-    head: &[u8],
-    body_len: u32,
-    version: WalVersion,
-    blocks: &mut Vec<BlockPart>,
-) -> Option<Shape> {
-    blocks.clear();
-    let mut rest = Cursor {
-        bytes: head,
-        taken: 0,
-    };
+pub(super) fn shape(head: &[u8], body_len: u32, version: WalVersion) -> Option<Shape> {
     let mut shape = Shape::default();
-    let mut data: u64 = 0;
+    let (mut at, mut data) = (0, 0);
     let mut block_next = 0;
-    let mut relation = None;
-    while u64::from(body_len) > rest.taken + data {
-        match rest.u8()? {
+    let mut relation = false;
+    while body_len as usize > at + data {
+        let window = Window::of(head, at);
+        match window.u8(0) {
             ID_MAIN_SHORT => {
-                shape.main_len = u32::from(rest.u8()?);
-                data += u64::from(shape.main_len);
+                shape.main_len = u32::from(window.u8(1));
+                data += shape.main_len as usize;
+                at += 2;
                 break;
             }
             ID_MAIN_LONG => {
-                shape.main_len = rest.u32()?;
-                data += u64::from(shape.main_len);
+                shape.main_len = window.u32(1);
+                data += shape.main_len as usize;
+                at += 5;
                 break;
             }
-            ID_ORIGIN => shape.origin = Some(rest.u16()?),
-            ID_TOP_LEVEL_XID => shape.top_level_xid = Some(rest.u32()?),
-            id @ 0..=BLOCK_ID_MAX if id >= block_next => {
+            ID_ORIGIN => {
+                shape.origin = Some(window.u16(1));
+                at += 3;
+            }
+            ID_TOP_LEVEL_XID => {
+                shape.top_level_xid = Some(window.u32(1));
+                at += 5;
+            }
+            id if id >= block_next && id <= BLOCK_ID_MAX => {
                 block_next = id + 1;
-                let mut part = block(id, &mut rest, version, &mut relation)?;
-                part.at = data as u32;
-                let image_len = part.image.map_or(0, |image| u32::from(image.len));
-                data += u64::from(part.data_len) + u64::from(image_len);
+                let header = BlockHeader::read(&window, version)?;
+                relation |= header.relation.is_some();
+                if !relation {
+                    return None;
+                }
+                let image_len = header.image.map_or(0, |image| u32::from(image.len));
                 shape.images_len += image_len;
-                blocks.push(part);
+                shape.blocks += 1;
+                data += usize::from(header.data_len) + image_len as usize;
+                at += header.len;
             }
             _ => return None,
         }
     }
-    let begin = (super::header::HEADER_BYTES as u64 + rest.taken) as u32;
-    for block in blocks {
-        block.at += begin;
-    }
-    (rest.taken + data == u64::from(body_len)).then_some(shape)
+    shape.head_len = at as u32;
+    (at <= head.len() && at + data == body_len as usize).then_some(shape)
 }
 
-/// Reads one block header after its id. A header without a relation means that of the block before.
-fn block(
-    id: u8,
-    rest: &mut Cursor<'_>,
-    version: WalVersion,
-    relation: &mut Option<RelationFile>,
-) -> Option<BlockPart> {
-    let flags = rest.u8()?;
-    let fork = Fork::from_number(u32::from(flags & FORK_MASK))?;
-    let data_len = rest.u16()?;
-    if (flags & FLAG_HAS_DATA != 0) != (data_len != 0) {
-        return None;
-    }
-    let image = if flags & FLAG_HAS_IMAGE != 0 {
-        let (len, hole_offset, info) = (rest.u16()?, rest.u16()?, rest.u8()?);
-        let stored_hole = if ImageInfo::stores_hole_len(info, version) {
-            Some(rest.u16()?)
-        } else {
-            None
-        };
-        Some(ImageInfo::new(
-            len,
-            hole_offset,
-            stored_hole,
-            info,
-            version,
-        )?)
-    } else {
-        None
-    };
-    if flags & FLAG_SAME_RELATION == 0 {
-        *relation = Some(RelationFile {
-            tablespace: rest.u32()?,
-            database: rest.u32()?,
-            number: rest.u32()?,
-        });
-    }
-    Some(BlockPart {
-        id,
-        fork,
-        flags,
-        data_len,
-        image,
-        relation: (*relation)?,
-        number: rest.u32()?,
-        at: 0,
-    })
+/// One block's header.
+struct BlockHeader {
+    fork: Fork,
+    flags: u8,
+    data_len: u16,
+    image: Option<ImageInfo>,
+    /// `None` for that of the block before.
+    relation: Option<RelationFile>,
+    number: u32,
+    /// Its own length.
+    len: usize,
 }
 
-struct Cursor<'a> {
+impl BlockHeader {
+    #[inline]
+    fn read(window: &Window, version: WalVersion) -> Option<Self> {
+        let flags = window.u8(1);
+        let fork = Fork::from_number(u32::from(flags & FORK_MASK))?;
+        let data_len = window.u16(2);
+        if (flags & FLAG_HAS_DATA != 0) != (data_len != 0) {
+            return None;
+        }
+        let mut at = 4;
+        let mut image = None;
+        if flags & FLAG_HAS_IMAGE != 0 {
+            let (len, hole_offset, info) = (window.u16(4), window.u16(6), window.u8(8));
+            let stored_hole = ImageInfo::stores_hole_len(info, version).then(|| window.u16(9));
+            at += if stored_hole.is_some() { 7 } else { 5 };
+            image = Some(ImageInfo::new(
+                len,
+                hole_offset,
+                stored_hole,
+                info,
+                version,
+            )?);
+        }
+        let mut relation = None;
+        if flags & FLAG_SAME_RELATION == 0 {
+            relation = Some(RelationFile {
+                tablespace: window.u32(at),
+                database: window.u32(at + 4),
+                number: window.u32(at + 8),
+            });
+            at += 12;
+        }
+        Some(Self {
+            fork,
+            flags,
+            data_len,
+            image,
+            relation,
+            number: window.u32(at),
+            len: at + 4,
+        })
+    }
+}
+
+/// The blocks of a record, read from its headers.
+#[derive(Debug, Clone)]
+pub(super) struct Blocks<'a> {
+    /// The record.
     bytes: &'a [u8],
-    taken: u64,
+    version: WalVersion,
+    /// Where the next header begins, and the next data.
+    at: usize,
+    data_at: usize,
+    relation: RelationFile,
+    left: usize,
 }
 
-impl Cursor<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.bytes.split_first_chunk()?;
-        self.bytes = rest;
-        self.taken += N as u64;
-        Some(*taken)
+impl<'a> Blocks<'a> {
+    pub(super) fn new(bytes: &'a [u8], shape: &Shape, version: WalVersion) -> Self {
+        Self {
+            bytes,
+            version,
+            at: HEADER_BYTES,
+            data_at: HEADER_BYTES + shape.head_len as usize,
+            relation: RelationFile::default(),
+            left: shape.blocks as usize,
+        }
     }
 
-    fn u8(&mut self) -> Option<u8> {
-        self.take().map(u8::from_le_bytes)
+    fn take(&mut self, len: usize) -> &'a [u8] {
+        let rest = self.bytes.get(self.data_at..).unwrap_or_default();
+        self.data_at += len;
+        &rest[..len.min(rest.len())]
+    }
+}
+
+impl<'a> Iterator for Blocks<'a> {
+    type Item = Block<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Block<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        let mut window = Window::of(self.bytes, self.at);
+        // Origin and top-level xid come behind the blocks.
+        while window.u8(0) > BLOCK_ID_MAX {
+            self.at += match window.u8(0) {
+                ID_ORIGIN => 3,
+                ID_TOP_LEVEL_XID => 5,
+                _ => return None,
+            };
+            window = Window::of(self.bytes, self.at);
+        }
+        self.left -= 1;
+        let header = BlockHeader::read(&window, self.version)?;
+        self.at += header.len;
+        self.relation = header.relation.unwrap_or(self.relation);
+        let image = header
+            .image
+            .map(|info| info.of(self.take(usize::from(info.len))));
+        Some(Block {
+            id: window.u8(0),
+            relation: self.relation,
+            fork: header.fork,
+            number: header.number,
+            starts_empty: header.flags & FLAG_WILL_INIT != 0,
+            image,
+            data: self.take(usize::from(header.data_len)),
+        })
     }
 
-    fn u16(&mut self) -> Option<u16> {
-        self.take().map(u16::from_le_bytes)
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Blocks<'_> {}
+
+/// As many bytes as a header can have, zeros behind the end.
+struct Window([u8; WINDOW_BYTES]);
+
+impl Window {
+    #[inline]
+    fn of(bytes: &[u8], at: usize) -> Self {
+        match bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+            Some(window) => Self(*window),
+            None => Self::at_end(bytes, at),
+        }
     }
 
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
+    #[cold]
+    fn at_end(bytes: &[u8], at: usize) -> Self {
+        let mut window = [0; WINDOW_BYTES];
+        let rest = bytes.get(at..).unwrap_or_default();
+        let len = rest.len().min(WINDOW_BYTES);
+        window[..len].copy_from_slice(&rest[..len]);
+        Self(window)
+    }
+
+    #[inline]
+    const fn u8(&self, at: usize) -> u8 {
+        self.0[at]
+    }
+
+    #[inline]
+    const fn u16(&self, at: usize) -> u16 {
+        u16::from_le_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    #[inline]
+    const fn u32(&self, at: usize) -> u32 {
+        u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
     }
 }

@@ -2,7 +2,7 @@
 
 use pgm_proto::Lsn;
 
-use super::block::{Block, BlockPart};
+use super::block::{Block, Blocks, Shape};
 use super::page::WalVersion;
 
 /// A valid record. It borrows from the reader: from its page where the record lies on one page, else from the buffer
@@ -33,15 +33,14 @@ pub struct Record<'a> {
     pub version: WalVersion,
     /// Its main data, at most the first 16 MiB.
     pub main_data: &'a [u8],
-    pub(super) parts: &'a [BlockPart],
+    pub(super) shape: Shape,
     pub(super) bytes: &'a [u8],
 }
 
 impl<'a> Record<'a> {
     /// The blocks that it refers to, by their numbers within the record.
     pub fn blocks(&self) -> impl ExactSizeIterator<Item = Block<'a>> + use<'a> {
-        let bytes = self.bytes;
-        self.parts.iter().map(move |part| part.of(bytes))
+        Blocks::new(self.bytes, &self.shape, self.version)
     }
 
     /// The block with the number `id` within the record.

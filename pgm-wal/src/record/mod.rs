@@ -26,6 +26,7 @@ mod scan;
 mod source;
 mod stream;
 mod target;
+mod verify;
 
 pub use block::{Block, Fork, RelationFile};
 pub use end::{End, EndReason, Invalid};
@@ -43,6 +44,7 @@ pub(crate) use source::read_full;
 pub use source::{DirectorySource, SegmentSource, SourceError};
 pub use stream::RecordReader;
 pub use target::{Inclusion, Side, StopPoint, Target};
+pub use verify::{Damage, Verified, verify};
 
 /// Why WAL could not be read to its end.
 #[derive(Debug, thiserror::Error)]

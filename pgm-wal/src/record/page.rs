@@ -182,6 +182,15 @@ impl PageHeader {
         })
     }
 
+    /// The size of segments that the first page of a segment tells; `None` when `bytes` do not begin as one.
+    pub fn segment_size(bytes: &[u8; LONG_BYTES]) -> Option<SegmentSize> {
+        WalVersion::from_magic(u16_at(bytes, 0))?;
+        if u16_at(bytes, 2) & LONG_HEADER == 0 {
+            return None;
+        }
+        SegmentSize::new(u64::from(u32_at(bytes, 32))).ok()
+    }
+
     /// The header's own length.
     #[allow(clippy::len_without_is_empty, reason = "a header is never empty")]
     pub const fn len(&self) -> usize {

@@ -155,6 +155,12 @@ impl<S: SegmentSource> Pages<S> {
         Ok(Loaded::Page { header, limit })
     }
 
+    /// Where the page begins that was loaded last, and where the path leaves its timeline.
+    #[inline]
+    pub(super) fn current(&self) -> Option<(Lsn, Lsn)> {
+        self.current.map(|current| (current.address, current.limit))
+    }
+
     /// The page at `address`, which was loaded last.
     #[inline]
     pub(super) fn bytes(&self, address: Lsn) -> &[u8] {

@@ -84,6 +84,25 @@ impl<S: SegmentSource + ?Sized> SegmentSource for &mut S {
     }
 }
 
+impl<S: SegmentSource + ?Sized> SegmentSource for Box<S> {
+    fn segment_size(&self) -> SegmentSize {
+        (**self).segment_size()
+    }
+
+    fn read_at(
+        &mut self,
+        segment: SegmentName,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<Option<usize>, SourceError> {
+        (**self).read_at(segment, offset, buf)
+    }
+
+    fn newest(&mut self, timeline: TimelineId) -> Result<Option<SegmentNumber>, SourceError> {
+        (**self).newest(timeline)
+    }
+}
+
 /// Reads from `offset` on until `buf` is full or the file ends; gives how many bytes that were.
 pub(crate) fn read_full(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;

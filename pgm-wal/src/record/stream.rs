@@ -12,7 +12,7 @@ use std::ops::Range;
 use pgm_proto::Lsn;
 
 use super::RecordError;
-use super::block::{self, BLOCKS_MAX, BlockPart, HEAD_BYTES_MAX, Shape};
+use super::block::{self, HEAD_BYTES_MAX, Shape};
 use super::checksum::{self, RecordChecksum};
 use super::end::{End, EndReason, Invalid};
 use super::entry::Record;
@@ -43,7 +43,6 @@ pub struct RecordReader<S> {
     last: Option<Lsn>,
     header: RecordHeader,
     shape: Shape,
-    blocks: Vec<BlockPart>,
     place: Place,
     /// A record that goes over pages, put together.
     whole: Vec<u8>,
@@ -91,7 +90,6 @@ impl<S: SegmentSource> RecordReader<S> {
             last: None,
             header: RecordHeader::default(),
             shape: Shape::default(),
-            blocks: Vec::with_capacity(BLOCKS_MAX),
             place: Place::Whole,
             whole: Vec::new(),
             pending: false,
@@ -172,12 +170,15 @@ impl<S: SegmentSource> RecordReader<S> {
             top_level_xid: self.shape.top_level_xid,
             version: self.pages.version()?,
             main_data: &main_data[..main_data.len().min(MAIN_DATA_BYTES_MAX)],
-            parts: &self.blocks,
+            shape: self.shape,
             bytes,
         })
     }
 
     fn advance(&mut self) -> Result<bool, RecordError> {
+        if self.advance_on_page() {
+            return Ok(true);
+        }
         while self.end.is_none() {
             match self.read_record()? {
                 Attempt::Read { lsn, next } => {
@@ -191,6 +192,46 @@ impl<S: SegmentSource> RecordReader<S> {
             }
         }
         Ok(false)
+    }
+
+    /// Reads a valid record that lies on the page that was loaded last, which is what most records do. Whatever else is
+    /// there is left to [`Self::read_record`].
+    #[inline]
+    fn advance_on_page(&mut self) -> bool {
+        let lsn = self.position;
+        let (Some((page, limit)), Some(version)) = (self.pages.current(), self.pages.version())
+        else {
+            return false;
+        };
+        // At the page's beginning there is its header.
+        if lsn <= page || lsn >= page + PAGE || self.end.is_some() {
+            return false;
+        }
+        let offset = lsn.bytes_since(page) as usize;
+        let rest = &self.pages.bytes(page)[offset..];
+        let Some(head) = rest.first_chunk::<HEADER_BYTES>() else {
+            return false;
+        };
+        let header = RecordHeader::parse(head);
+        let len = header.total_len as usize;
+        let fits = (HEADER_BYTES..=rest.len()).contains(&len) && lsn + len as u64 <= limit;
+        if !fits || self.previous != Some(header.previous) || !header.has_known_manager() {
+            return false;
+        }
+        if checksum::of_record(&rest[..len]) != header.crc {
+            return false;
+        }
+        let body_len = (len - HEADER_BYTES) as u32;
+        let Some(shape) = block::shape(&rest[HEADER_BYTES..], body_len, version) else {
+            return false;
+        };
+        self.header = header;
+        self.shape = shape;
+        self.place = Place::Page { page, offset, len };
+        self.position = self.behind_switch(page + align_len((offset + len) as u32));
+        self.previous = Some(lsn);
+        self.last = Some(lsn);
+        true
     }
 
     /// Decides whether `stop` is the end of the WAL or a hole in it.
@@ -310,8 +351,7 @@ impl<S: SegmentSource> RecordReader<S> {
         }
         let version = self.pages.version().ok_or(Invalid::Parts)?;
         let body = &bytes[HEADER_BYTES..];
-        self.shape = block::shape(body, body.len() as u32, version, &mut self.blocks)
-            .ok_or(Invalid::Parts)?;
+        self.shape = block::shape(body, body.len() as u32, version).ok_or(Invalid::Parts)?;
         self.place = Place::Page {
             page,
             offset: range.start,
@@ -417,13 +457,8 @@ impl<S: SegmentSource> RecordReader<S> {
         }
         let version = self.pages.version().ok_or(Invalid::Parts)?;
         let head = &self.whole[HEADER_BYTES..self.whole.len().min(HEAD_BYTES_MAX)];
-        self.shape = block::shape(
-            head,
-            total_len - HEADER_BYTES as u32,
-            version,
-            &mut self.blocks,
-        )
-        .ok_or(Invalid::Parts)?;
+        self.shape =
+            block::shape(head, total_len - HEADER_BYTES as u32, version).ok_or(Invalid::Parts)?;
         Ok(())
     }
 

@@ -12,52 +12,52 @@ const DEFAULT_TABLESPACE: u32 = 1663;
 
 /// Bytes of a structure, read by the offsets of its fields. `None` behind the end.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::record) struct Data<'a>(pub(in crate::record) &'a [u8]);
+pub(crate) struct Data<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Data<'a> {
     fn bytes<const N: usize>(self, at: usize) -> Option<[u8; N]> {
         self.0.get(at..)?.first_chunk().copied()
     }
 
-    pub(in crate::record) fn u8(self, at: usize) -> Option<u8> {
+    pub(crate) fn u8(self, at: usize) -> Option<u8> {
         self.0.get(at).copied()
     }
 
-    pub(in crate::record) fn bool(self, at: usize) -> Option<bool> {
+    pub(crate) fn bool(self, at: usize) -> Option<bool> {
         self.u8(at).map(|byte| byte != 0)
     }
 
-    pub(in crate::record) fn u16(self, at: usize) -> Option<u16> {
+    pub(crate) fn u16(self, at: usize) -> Option<u16> {
         self.bytes(at).map(u16::from_le_bytes)
     }
 
-    pub(in crate::record) fn u32(self, at: usize) -> Option<u32> {
+    pub(crate) fn u32(self, at: usize) -> Option<u32> {
         self.bytes(at).map(u32::from_le_bytes)
     }
 
-    pub(in crate::record) fn i32(self, at: usize) -> Option<i32> {
+    pub(crate) fn i32(self, at: usize) -> Option<i32> {
         self.bytes(at).map(i32::from_le_bytes)
     }
 
-    pub(in crate::record) fn u64(self, at: usize) -> Option<u64> {
+    pub(crate) fn u64(self, at: usize) -> Option<u64> {
         self.bytes(at).map(u64::from_le_bytes)
     }
 
-    pub(in crate::record) fn i64(self, at: usize) -> Option<i64> {
+    pub(crate) fn i64(self, at: usize) -> Option<i64> {
         self.bytes(at).map(i64::from_le_bytes)
     }
 
-    pub(in crate::record) fn f64(self, at: usize) -> Option<f64> {
+    pub(crate) fn f64(self, at: usize) -> Option<f64> {
         self.bytes(at).map(f64::from_le_bytes)
     }
 
     /// The bytes from `at` on.
-    pub(in crate::record) fn from(self, at: usize) -> Option<Data<'a>> {
+    pub(crate) fn from(self, at: usize) -> Option<Data<'a>> {
         self.0.get(at..).map(Data)
     }
 
     /// A `RelFileLocator`.
-    pub(in crate::record) fn relation(self, at: usize) -> Option<RelationFile> {
+    pub(crate) fn relation(self, at: usize) -> Option<RelationFile> {
         Some(RelationFile {
             tablespace: self.u32(at)?,
             database: self.u32(at + 4)?,
@@ -77,7 +77,7 @@ impl<'a> Data<'a> {
     }
 
     /// A number of elements: `None` also when it is negative.
-    pub(in crate::record) fn count(self, at: usize) -> Option<usize> {
+    pub(crate) fn count(self, at: usize) -> Option<usize> {
         usize::try_from(self.i32(at)?).ok()
     }
 }

@@ -5,11 +5,11 @@ use crate::record::entry::Record;
 use crate::record::page::WalVersion;
 
 /// From PostgreSQL 15 on.
-pub(in crate::record) const CREATE_WAL_LOG: u8 = 0x10;
+const CREATE_WAL_LOG: u8 = 0x10;
 /// From PostgreSQL 15 on.
-pub(in crate::record) const DROP: u8 = 0x20;
+const DROP: u8 = 0x20;
 /// In PostgreSQL 14.
-pub(in crate::record) const DROP_14: u8 = 0x10;
+const DROP_14: u8 = 0x10;
 
 pub(super) fn name(info: u8, version: WalVersion) -> Option<&'static str> {
     Some(match (info & 0xF0, version) {

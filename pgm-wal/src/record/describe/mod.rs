@@ -26,7 +26,9 @@ mod xlog;
 
 use std::borrow::Cow;
 
+pub(crate) use data::Data;
 pub use line::{write_blocks, write_line};
+pub(crate) use transaction::Ending;
 
 use super::entry::Record;
 use super::page::WalVersion;

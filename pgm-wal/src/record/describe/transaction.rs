@@ -30,13 +30,13 @@ const RELATION_BYTES: usize = 12;
 
 /// Files of relations in a record.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::record) struct Relations<'a> {
+pub(crate) struct Relations<'a> {
     data: Data<'a>,
     count: usize,
 }
 
 impl<'a> Relations<'a> {
-    pub(in crate::record) fn iter(self) -> impl Iterator<Item = RelationFile> + use<'a> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = RelationFile> + use<'a> {
         (0..self.count).map_while(move |index| self.data.relation(index * RELATION_BYTES))
     }
 }
@@ -46,13 +46,13 @@ type Array<'a> = (usize, Data<'a>);
 
 /// The end of a transaction as it is recorded: `xl_xact_commit` or `xl_xact_abort` and what follows it.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::record) struct Ending<'a> {
+pub(crate) struct Ending<'a> {
     time: i64,
     flags: u32,
     database: (u32, u32),
     subtransactions: Array<'a>,
     /// The relations whose files are removed.
-    pub(in crate::record) relations: Relations<'a>,
+    pub(crate) relations: Relations<'a>,
     statistics: Array<'a>,
     invalidations: Array<'a>,
     /// The number of the prepared transaction.
@@ -62,7 +62,7 @@ pub(in crate::record) struct Ending<'a> {
 
 impl<'a> Ending<'a> {
     /// What `record` says, if it ends a transaction; `None` also when it is too short.
-    pub(in crate::record) fn of(record: &Record<'a>) -> Option<Self> {
+    pub(crate) fn of(record: &Record<'a>) -> Option<Self> {
         let commits = match record.info & OPERATION {
             COMMIT | COMMIT_PREPARED => true,
             ABORT | ABORT_PREPARED => false,

@@ -1,0 +1,173 @@
+//! `wal info`, `wal verify` and what they share: where WAL is read from.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use pgm_proto::{Lsn, ServerName, TimelineId};
+
+/// Where WAL is read from.
+#[derive(Debug, Args)]
+pub(crate) struct WalSourceArguments {
+    /// Segment files, folders such as pg_wal, tar archives, objects of a repository; compressed or not
+    #[arg(
+        value_name = "PATH",
+        required_unless_present = "server",
+        conflicts_with = "server"
+    )]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Read the archive and the spool of this server
+    #[arg(long, value_name = "SERVER")]
+    pub(crate) server: Option<ServerName>,
+    /// The timeline to follow, over its ancestors; the newest when left out
+    #[arg(long, value_name = "N")]
+    pub(crate) timeline: Option<TimelineId>,
+    /// Begin with the first record at this position or behind it
+    #[arg(short, long, value_name = "LSN")]
+    pub(crate) start: Option<Lsn>,
+    /// End before the first record at this position or behind it
+    #[arg(short, long, value_name = "LSN")]
+    pub(crate) end: Option<Lsn>,
+}
+
+/// Arguments of `wal info`.
+#[derive(Debug, Args)]
+pub(crate) struct WalInfoArguments {
+    #[command(flatten)]
+    pub(crate) source: WalSourceArguments,
+    #[command(flatten)]
+    pub(crate) filter: WalFilterArguments,
+    /// Print at most this many records
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Print numbers and sizes by resource manager, or by kind of record, instead of records
+    #[arg(short = 'z', long, value_enum, value_name = "BY", num_args = 0..=1, default_missing_value = "rmgr")]
+    pub(crate) stats: Option<WalStats>,
+    /// Print nothing but errors
+    #[arg(short, long, conflicts_with = "stats")]
+    pub(crate) quiet: bool,
+}
+
+/// Which records are shown: those that every option given lets through.
+#[derive(Debug, Args)]
+pub(crate) struct WalFilterArguments {
+    /// Only records of this resource manager, such as Heap; can be given several times
+    #[arg(short, long, value_name = "NAME", value_parser = parse_manager)]
+    pub(crate) rmgr: Vec<u8>,
+    /// Only records that refer to blocks of this relation: TABLESPACE/DATABASE/FILE, DATABASE/FILE or FILE
+    #[arg(short = 'R', long, value_name = "RELATION", value_parser = parse_relation)]
+    pub(crate) relation: Option<RelationFilter>,
+    /// Only records of this transaction; can be given several times
+    #[arg(short, long, value_name = "XID")]
+    pub(crate) xid: Vec<u32>,
+    /// Only records behind the last end of a transaction before this moment
+    #[arg(long, value_name = "T", value_parser = super::parse_time)]
+    pub(crate) since: Option<jiff::Timestamp>,
+    /// Only records up to the last end of a transaction at this moment
+    #[arg(long, value_name = "T", value_parser = super::parse_time)]
+    pub(crate) until: Option<jiff::Timestamp>,
+}
+
+/// What statistics are grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WalStats {
+    /// By resource manager
+    Rmgr,
+    /// By kind of record
+    Record,
+}
+
+/// Arguments of `wal verify`.
+#[derive(Debug, Args)]
+pub(crate) struct WalVerifyArguments {
+    #[command(flatten)]
+    pub(crate) source: WalSourceArguments,
+    /// How many stretches of WAL are read at once
+    #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: u16,
+}
+
+/// Arguments of `wal summary`.
+#[derive(Debug, Args)]
+pub(crate) struct WalSummaryArguments {
+    #[command(flatten)]
+    pub(crate) source: WalSourceArguments,
+    /// Also list pages of visibility maps in which a change of a row clears bits, which PostgreSQL leaves out
+    #[arg(long)]
+    pub(crate) complete: bool,
+    /// Write the summary into this folder, in the form and under the name of PostgreSQL's own
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// A relation, as far as it is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RelationFilter {
+    pub(crate) tablespace: Option<u32>,
+    pub(crate) database: Option<u32>,
+    pub(crate) number: u32,
+}
+
+fn parse_relation(text: &str) -> Result<RelationFilter, String> {
+    let wrong = || format!("`{text}` is not TABLESPACE/DATABASE/FILE, DATABASE/FILE or FILE");
+    let numbers: Vec<u32> = text
+        .split('/')
+        .map(|part| part.parse().map_err(|_| wrong()))
+        .collect::<Result<_, _>>()?;
+    let (tablespace, database, number) = match numbers[..] {
+        [number] => (None, None, number),
+        [database, number] => (None, Some(database), number),
+        [tablespace, database, number] => (Some(tablespace), Some(database), number),
+        _ => return Err(wrong()),
+    };
+    Ok(RelationFilter {
+        tablespace,
+        database,
+        number,
+    })
+}
+
+/// A resource manager by its name, upper or lower case, or `custom` and its number.
+fn parse_manager(text: &str) -> Result<u8, String> {
+    let managers = pgm_wal::record::describe::resource_managers();
+    if let Some(number) = managers
+        .enumerate()
+        .find_map(|(number, name)| name.eq_ignore_ascii_case(text).then_some(number))
+    {
+        return Ok(number as u8);
+    }
+    let custom = text
+        .strip_prefix("custom")
+        .and_then(|digits| digits.parse::<u8>().ok())
+        .filter(|number| *number >= 128);
+    custom.ok_or_else(|| {
+        let names: Vec<&str> = pgm_wal::record::describe::resource_managers().collect();
+        format!(
+            "there is no resource manager `{text}`; they are {}",
+            names.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relations_are_named_by_one_to_three_numbers() {
+        let parsed = parse_relation("1663/5/16384").unwrap();
+        assert_eq!((parsed.tablespace, parsed.database), (Some(1663), Some(5)));
+        assert_eq!(parse_relation("16384").unwrap().database, None);
+        for text in ["", "a", "1/2/3/4", "1//3", "-1"] {
+            assert!(parse_relation(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn resource_managers_are_found_by_name() {
+        assert_eq!(parse_manager("heap"), Ok(10));
+        assert_eq!(parse_manager("XLOG"), Ok(0));
+        assert_eq!(parse_manager("custom200"), Ok(200));
+        assert!(parse_manager("custom5").is_err());
+        assert!(parse_manager("Haep").unwrap_err().contains("Btree"));
+    }
+}

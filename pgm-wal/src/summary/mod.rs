@@ -1,0 +1,195 @@
+//! Which blocks changed between two positions of the WAL.
+//!
+//! A [`Summary`] holds, for each fork of each relation that records refer to, the blocks that were changed, and the *limit
+//! block*: the least length that the fork is known to have had in between, 0 when it was made or removed. Blocks from there
+//! on are to be taken as changed, whether or not they are listed. A relation with the number 0 stands for all relations of
+//! a database in a tablespace.
+//!
+//! The rules are those of PostgreSQL 17's WAL summarizer (`postmaster/walsummarizer.c`), for the WAL of 14 to 18. The free
+//! space map is left out: it is not fully WAL-logged. PostgreSQL does not list pages of the visibility map of which bits
+//! are cleared by a change of a row; [`Rules::Complete`] adds them.
+//!
+//! Summaries of adjacent ranges are merged with [`Summary::merge`]; what comes out says of each block what one summary of the
+//! whole range says, although its limit may name a shorter list of blocks behind it.
+//!
+//! [`Summary::write`] has a form of our own, [`Summary::write_postgresql`] that of `pg_wal/summaries`.
+
+mod blocks;
+mod hash;
+mod postgresql;
+mod records;
+mod stored;
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use pgm_proto::{Lsn, TimelineId};
+
+pub use blocks::Blocks;
+pub use postgresql::{SummaryFileName, read_postgresql};
+pub use stored::StoredError;
+
+use crate::record::{Fork, Record, RecordError, RelationFile};
+use hash::Fold;
+
+/// The block number that no block has.
+const NO_LIMIT: u32 = u32::MAX;
+
+/// One fork of one relation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelationFork {
+    /// The relation.
+    pub relation: RelationFile,
+    /// The fork.
+    pub fork: Fork,
+}
+
+/// What changed in a fork.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForkChanges {
+    limit: u32,
+    blocks: Blocks,
+}
+
+/// Which changes are noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rules {
+    /// Exactly those of PostgreSQL's summarizer.
+    #[default]
+    PostgreSql,
+    /// Also the pages of the visibility map that change without being referred to.
+    Complete,
+}
+
+/// Why a summary cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SummaryError {
+    /// The WAL could not be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A record that removes, truncates or makes relations is shorter than what it says.
+    #[error("the record at {lsn} cannot be summarised: it is shorter than it claims")]
+    Short {
+        /// Where it begins.
+        lsn: Lsn,
+    },
+}
+
+/// The blocks that changed in a range of one timeline's WAL.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Where it begins.
+    pub start: Lsn,
+    /// Where it ends.
+    pub end: Lsn,
+    /// Where WAL begins that does not tell all changes (`wal_level = minimal`), if any of it does.
+    pub minimal: Option<Lsn>,
+    forks: HashMap<RelationFork, ForkChanges, BuildHasherDefault<Fold>>,
+    rules: Rules,
+}
+
+impl PartialEq for Summary {
+    fn eq(&self, other: &Self) -> bool {
+        (self.timeline, self.start, self.end, self.minimal)
+            == (other.timeline, other.start, other.end, other.minimal)
+            && self.forks == other.forks
+    }
+}
+
+impl Summary {
+    /// An empty summary that begins at `start`.
+    pub fn new(timeline: TimelineId, start: Lsn, rules: Rules) -> Self {
+        Self {
+            timeline,
+            start,
+            end: start,
+            minimal: None,
+            forks: HashMap::default(),
+            rules,
+        }
+    }
+
+    /// Counts in the next record.
+    pub fn add(&mut self, record: &Record<'_>) -> Result<(), SummaryError> {
+        records::add(self, record).ok_or(SummaryError::Short { lsn: record.lsn })?;
+        self.end = record.end_lsn;
+        Ok(())
+    }
+
+    /// Counts in what `later` says, a summary of the WAL that follows.
+    pub fn merge(&mut self, later: &Self) {
+        for (fork, changes) in &later.forks {
+            if changes.limit != NO_LIMIT {
+                self.limit(*fork, changes.limit);
+            }
+            let known = self.changes(*fork);
+            for block in changes.blocks.iter() {
+                known.blocks.insert(block);
+            }
+        }
+        self.minimal = self.minimal.or(later.minimal);
+        self.end = later.end;
+        self.timeline = later.timeline;
+    }
+
+    /// What changed, by relation and fork.
+    pub fn forks(&self) -> Vec<(RelationFork, &ForkChanges)> {
+        let mut forks: Vec<_> = self
+            .forks
+            .iter()
+            .map(|(fork, changes)| (*fork, changes))
+            .collect();
+        forks.sort_by_key(|(fork, _)| *fork);
+        forks
+    }
+
+    /// What changed in one fork.
+    pub fn fork(&self, fork: RelationFork) -> Option<&ForkChanges> {
+        self.forks.get(&fork)
+    }
+
+    /// How many forks and how many blocks changed.
+    pub fn counts(&self) -> (usize, u64) {
+        let blocks = self.forks.values().map(|changes| changes.blocks.len());
+        (self.forks.len(), blocks.sum())
+    }
+
+    fn changes(&mut self, fork: RelationFork) -> &mut ForkChanges {
+        self.forks.entry(fork).or_insert_with(|| ForkChanges {
+            limit: NO_LIMIT,
+            blocks: Blocks::default(),
+        })
+    }
+
+    /// Notes that `block` changed (`BlockRefTableMarkBlockModified`).
+    fn mark(&mut self, fork: RelationFork, block: u32) {
+        self.changes(fork).blocks.insert(block);
+    }
+
+    /// Notes that the fork had `limit` blocks (`BlockRefTableSetLimitBlock`): a length that is not less than one that is
+    /// known already changes nothing.
+    fn limit(&mut self, fork: RelationFork, limit: u32) {
+        let changes = self.changes(fork);
+        if limit < changes.limit {
+            changes.limit = limit;
+            changes.blocks.truncate(limit);
+        }
+    }
+}
+
+impl ForkChanges {
+    /// The least length that the fork is known to have had; `None` when it was not shortened, made or removed.
+    pub fn limit(&self) -> Option<u32> {
+        (self.limit != NO_LIMIT).then_some(self.limit)
+    }
+
+    /// The blocks that changed.
+    pub const fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+}
+
+#[cfg(test)]
+mod tests;
