@@ -4,11 +4,11 @@ mod conf;
 mod job;
 mod mode;
 mod operations;
+mod wal;
 
 pub(crate) mod admin;
 pub(crate) mod file;
 pub(crate) mod remote;
-mod wal;
 
 use std::path::PathBuf;
 
@@ -29,8 +29,8 @@ pub(crate) use operations::{
     RepositoryCommand, VerifyArguments,
 };
 pub(crate) use wal::{
-    RelationFilter, WalFilterArguments, WalInfoArguments, WalSourceArguments, WalStats,
-    WalSummaryArguments, WalVerifyArguments,
+    RelationFilter, WalFilterArguments, WalFindArguments, WalInfoArguments, WalSourceArguments,
+    WalStats, WalSummaryArguments, WalVerifyArguments,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -383,6 +383,8 @@ pub(crate) enum WalCommand {
     Verify(WalVerifyArguments),
     /// List the blocks that changed between two positions, as pg_walsummary does, of PostgreSQL 14 to 18
     Summary(WalSummaryArguments),
+    /// Find the position just before a drop, a truncation, a commit, to restore to
+    Find(WalFindArguments),
 }
 
 /// Arguments of `wal get`.

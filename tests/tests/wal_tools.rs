@@ -9,8 +9,8 @@ use pgm_tests::{Cluster, Major, Scratch, StopMode, built, majors, run, run_ok, w
 use serde_json::Value;
 
 /// Rows, indexes of every kind, subtransactions, a prepared transaction, truncation, removal, a database.
-const WORK: &str = "
-    CREATE TABLE t (id int PRIMARY KEY, a int[], p point, b text);
+const WORK: [&str; 4] = [
+    "CREATE TABLE t (id int PRIMARY KEY, a int[], p point, b text);
     INSERT INTO t SELECT n, ARRAY[n % 7, n % 11], point(n % 13, n), md5(n::text) FROM generate_series(1, 3000) AS n;
     CREATE INDEX ON t USING gin (a);
     CREATE INDEX ON t USING gist (p);
@@ -20,10 +20,12 @@ const WORK: &str = "
     UPDATE t SET b = b || 'x' WHERE id % 3 = 0;
     DELETE FROM t WHERE id > 2000;
     BEGIN; SAVEPOINT s; INSERT INTO t (id) VALUES (5000); ROLLBACK TO s; SELECT FROM t WHERE id = 1 FOR SHARE; COMMIT;
-    BEGIN; CREATE TABLE prepared (x int); PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p';
-    CREATE TABLE gone AS SELECT generate_series(1, 1000); DROP TABLE gone;
-    CREATE SEQUENCE q; SELECT nextval('q');
-    SELECT pg_logical_emit_message(true, 'prefix', 'text'), pg_create_restore_point('here');";
+    BEGIN; CREATE TABLE prepared (x int); PREPARE TRANSACTION 'p'",
+    "COMMIT PREPARED 'p'",
+    "CREATE TABLE gone AS SELECT generate_series(1, 1000); DROP TABLE gone;
+    CREATE SEQUENCE q; SELECT nextval('q')",
+    "SELECT pg_logical_emit_message(true, 'prefix', 'text'), pg_create_restore_point('here')",
+];
 
 fn server(major: Major) -> Cluster {
     let mut builder = Cluster::builder(major)
@@ -37,14 +39,11 @@ fn server(major: Major) -> Cluster {
         builder = builder.setting("summarize_wal", "on");
     }
     let cluster = builder.start();
-    for statement in [
-        "CHECKPOINT",
-        WORK,
-        "VACUUM t",
-        "CHECKPOINT",
-        "TRUNCATE t",
-        "CHECKPOINT",
-    ] {
+    cluster.sql("CHECKPOINT");
+    for statement in WORK {
+        cluster.sql(statement);
+    }
+    for statement in ["VACUUM t", "CHECKPOINT", "TRUNCATE t", "CHECKPOINT"] {
         cluster.sql(statement);
     }
     cluster
@@ -119,6 +118,7 @@ fn summaries_agree_with_pg_walsummary(cluster: &Cluster, pg_wal: &Path) {
 #[test]
 fn records_and_summaries_are_those_of_postgresql_17() {
     let mut cluster = server(Major::V17);
+    let (checkpoint, dropped) = drop_a_table(&cluster);
     let end = cluster.value("SELECT pg_current_wal_lsn()");
     cluster.sql("CHECKPOINT");
     wait_until("the server has summarised its WAL", || {
@@ -131,6 +131,37 @@ fn records_and_summaries_are_those_of_postgresql_17() {
     info_agrees_with_pg_waldump(&cluster, &pg_wal);
     summaries_agree_with_pg_walsummary(&cluster, &pg_wal);
     damage_is_named(&pg_wal);
+    the_drop_is_found(&pg_wal, &checkpoint, &dropped);
+}
+
+/// Gives the position of the checkpoint before, and the transaction.
+fn drop_a_table(cluster: &Cluster) -> (String, String) {
+    cluster.sql("CREATE TABLE lost AS SELECT generate_series(1, 100) AS n");
+    cluster.sql("CHECKPOINT");
+    let checkpoint = cluster.value("SELECT redo_lsn FROM pg_control_checkpoint()");
+    let xid = cluster.value("BEGIN; DROP TABLE lost; SELECT pg_current_xact_id()");
+    // The session ended, and with it the transaction: the table is still there.
+    let again = cluster.value(
+        "BEGIN; DROP TABLE lost; CREATE TEMP TABLE x AS SELECT pg_current_xact_id() AS x; COMMIT; SELECT x FROM x",
+    );
+    assert_ne!(xid, again);
+    (checkpoint, again)
+}
+
+/// The name is learned from the page of `pg_class` that the drop changed.
+fn the_drop_is_found(pg_wal: &Path, checkpoint: &str, xid: &str) {
+    let find = |name: &str| {
+        let mut find = wal("find");
+        find.args(["--drop-table", name, "--start", checkpoint]);
+        run(find.args(["--format", "json"]).arg(pg_wal))
+    };
+    let found: Value = serde_json::from_str(&find("lost").stdout).unwrap();
+    assert_eq!(found["xid"].to_string(), xid, "{found}");
+    let lsn = found["lsn"].as_str().unwrap();
+    assert_eq!(found["restore"], format!("--target-lsn {lsn} --exclusive"));
+    let record = run_ok(wal("info").args(["-n", "1", "--start", lsn]).arg(pg_wal));
+    assert!(record.contains("desc: COMMIT"), "{record}");
+    assert_eq!(find("t").status, 4);
 }
 
 /// A flipped bit in the middle of the WAL is found, and only that.

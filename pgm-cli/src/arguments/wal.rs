@@ -40,7 +40,7 @@ pub(crate) struct WalInfoArguments {
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) limit: Option<u64>,
     /// Print numbers and sizes by resource manager, or by kind of record, instead of records
-    #[arg(short = 'z', long, value_enum, value_name = "BY", num_args = 0..=1, default_missing_value = "rmgr")]
+    #[arg(short = 'z', long, value_enum, value_name = "BY", num_args = 0..=1, require_equals = true, default_missing_value = "rmgr")]
     pub(crate) stats: Option<WalStats>,
     /// Print nothing but errors
     #[arg(short, long, conflicts_with = "stats")]
@@ -97,6 +97,29 @@ pub(crate) struct WalSummaryArguments {
     /// Write the summary into this folder, in the form and under the name of PostgreSQL's own
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// Arguments of `wal find`: what is looked for, one of them.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(false))]
+pub(crate) struct WalFindArguments {
+    #[command(flatten)]
+    pub(crate) source: WalSourceArguments,
+    /// The end of this transaction
+    #[arg(short, long, value_name = "XID", group = "what")]
+    pub(crate) xid: Option<u32>,
+    /// The first commit after this moment
+    #[arg(long, value_name = "T", group = "what", value_parser = super::parse_time)]
+    pub(crate) commit_after: Option<jiff::Timestamp>,
+    /// Where a table of this name was dropped
+    #[arg(long, value_name = "NAME", group = "what")]
+    pub(crate) drop_table: Option<String>,
+    /// Where a table of this name was truncated or rewritten
+    #[arg(long, value_name = "NAME", group = "what")]
+    pub(crate) truncate: Option<String>,
+    /// Where the file with this number (pg_relation_filenode) was removed, whatever for
+    #[arg(long, value_name = "FILE", group = "what")]
+    pub(crate) file: Option<u32>,
 }
 
 /// A relation, as far as it is named.

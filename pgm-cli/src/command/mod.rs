@@ -25,6 +25,7 @@ mod shutdown;
 mod status;
 mod status_details;
 mod verify;
+mod wal_find;
 mod wal_get;
 mod wal_info;
 mod wal_receive;
@@ -117,6 +118,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Wal(WalCommand::Info(arguments)) => wal_info::run(&cx, &arguments),
         Command::Wal(WalCommand::Verify(arguments)) => wal_verify::run(&cx, &arguments),
         Command::Wal(WalCommand::Summary(arguments)) => wal_summary::run(&cx, &arguments),
+        Command::Wal(WalCommand::Find(arguments)) => wal_find::run(&cx, &arguments),
         Command::Shutdown => shutdown::run(&cx),
         Command::Completions(arguments) => Ok(completions::run(&arguments)),
         Command::Man(arguments) => man::run(&arguments),

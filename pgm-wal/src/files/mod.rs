@@ -5,6 +5,8 @@
 //! [`record`](crate::record). Where the same segment lies twice, the first one counts, a finished one before an
 //! unfinished one.
 //!
+//! Files of `pg_wal` that wait to be used again, under the names of WAL to come, are passed over.
+//!
 //! Nothing is written and nothing unpacked to disk. A compressed segment is held decoded while it is read; no more of it
 //! than a segment's size. Members of a compressed tar are found by decoding it from its beginning, as often as the reading
 //! goes back.
@@ -23,7 +25,7 @@ use pgm_proto::{Lsn, TimelineId};
 pub use error::FilesError;
 pub use source::FilesSource;
 
-use crate::record::{HEADER_BYTES_MAX, PageHeader};
+use crate::record::{BadPage, HEADER_BYTES_MAX, PageHeader};
 use crate::{HISTORY_BYTES_MAX, History, SegmentName, SegmentNumber, SegmentSize, WalFileName};
 use encoding::Encoding;
 
@@ -114,7 +116,7 @@ impl SegmentFiles {
             let better = segments
                 .get(&name)
                 .is_none_or(|known| known.partial && !found.partial);
-            if better {
+            if better && !found.place.awaits_use(name, size)? {
                 segments.insert(name, found);
             }
         }
@@ -259,6 +261,27 @@ impl Place {
         match self {
             Self::File { path, .. } | Self::Member { path, .. } => path,
         }
+    }
+
+    /// Whether the file is named for WAL that is still to come, as servers do with files that they no longer need: it is
+    /// empty or begins with WAL of an earlier position.
+    fn awaits_use(&self, name: SegmentName, size: SegmentSize) -> Result<bool, FilesError> {
+        if !matches!(self, Self::File { .. }) {
+            return Ok(false);
+        }
+        let mut header = Vec::new();
+        self.open()?
+            .take(HEADER_BYTES_MAX as u64)
+            .read_to_end(&mut header)
+            .map_err(|error| FilesError::io("read", self.path(), error))?;
+        let start = name.start(size);
+        Ok(
+            match PageHeader::parse(&header, start, name.timeline, size) {
+                Err(BadPage::Empty) => true,
+                Err(BadPage::Address { found }) => found < start,
+                _ => false,
+            },
+        )
     }
 
     /// The segment's bytes from its beginning on, decoded.

@@ -73,7 +73,8 @@ fn plain_and_compressed_segments_and_archives_give_the_same_records() {
         .into_iter()
         .map(|(name, bytes)| (name.file_name(SIZE), bytes))
         .collect();
-    let encodings: [(&str, fn(&[u8]) -> Vec<u8>); 3] = [("gz", gzip), ("zst", zst), ("lz4", lz4)];
+    type Encode = fn(&[u8]) -> Vec<u8>;
+    let encodings: [(&str, Encode); 3] = [("gz", gzip), ("zst", zst), ("lz4", lz4)];
     for (suffix, encode) in encodings {
         let folder = tempfile::tempdir().unwrap();
         for (name, bytes) in &segments {
@@ -158,6 +159,23 @@ fn holes_part_the_runs_and_histories_lead_over_timelines() {
             .map(SegmentNumber::value),
         Some(3)
     );
+}
+
+#[test]
+fn files_that_wait_to_be_used_again_are_passed_over() {
+    let wal = sample();
+    let folder = tempfile::tempdir().unwrap();
+    wal.write_to(folder.path());
+    let expected = lsns(&SegmentFiles::find(&[folder.path().to_owned()]).unwrap());
+    let recycled = &wal.segments()[0].1;
+    std::fs::write(folder.path().join("000000010000000000000007"), recycled).unwrap();
+    std::fs::write(
+        folder.path().join("000000010000000000000008"),
+        vec![0; 1 << 20],
+    )
+    .unwrap();
+    let found = lsns(&SegmentFiles::find(&[folder.path().to_owned()]).unwrap());
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 
 use pgm_proto::{Lsn, TimelineId};
 
-use super::{Blocks, ForkChanges, NO_LIMIT, RelationFork, Rules, Summary};
+use super::{Blocks, ForkChanges, RelationFork, Rules, Summary};
 use crate::record::{Fork, RelationFile};
 
 const MAGIC: u32 = 0x652B_137B;
@@ -188,10 +188,7 @@ pub fn read_postgresql(name: SummaryFileName, input: &mut impl Read) -> io::Resu
                 }
             }
         }
-        let changes = ForkChanges {
-            limit: limit.min(NO_LIMIT),
-            blocks,
-        };
+        let changes = ForkChanges { limit, blocks };
         summary
             .forks
             .insert(RelationFork { relation, fork }, changes);

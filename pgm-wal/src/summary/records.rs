@@ -160,16 +160,10 @@ fn visibility(summary: &mut Summary, record: &Record<'_>) -> Option<()> {
             }
             if flags & CLEARED != 0 {
                 // The old row's block comes second, unless it is the new one's.
-                clear(
-                    if record
-                        .block(1)
-                        .is_some_and(|block| block.fork == Fork::Main)
-                    {
-                        1
-                    } else {
-                        0
-                    },
-                );
+                let two = record
+                    .block(1)
+                    .is_some_and(|block| block.fork == Fork::Main);
+                clear(u8::from(two));
             }
             return Some(());
         }

@@ -30,8 +30,19 @@ pub(crate) use data::Data;
 pub use line::{write_blocks, write_line};
 pub(crate) use transaction::Ending;
 
+use super::block::RelationFile;
 use super::entry::Record;
+use super::header::RESOURCE_MANAGER_TRANSACTION;
 use super::page::WalVersion;
+
+/// The relations whose files the end of a transaction removes; none for other records.
+pub fn removed_relations<'a>(record: &Record<'a>) -> impl Iterator<Item = RelationFile> + use<'a> {
+    let is_transaction = record.resource_manager == RESOURCE_MANAGER_TRANSACTION;
+    let ending = is_transaction.then(|| Ending::of(record)).flatten();
+    ending
+        .into_iter()
+        .flat_map(|ending| ending.relations.iter())
+}
 
 /// What a resource manager's description needs.
 type Describe = fn(&Record<'_>, &mut String) -> Option<()>;
