@@ -28,6 +28,8 @@ fn lsns(files: &SegmentFiles) -> Vec<Lsn> {
     found
 }
 
+type Encode = fn(&[u8]) -> Vec<u8>;
+
 /// A tar archive with these members.
 fn tar(members: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut archive = Vec::new();
@@ -73,7 +75,6 @@ fn plain_and_compressed_segments_and_archives_give_the_same_records() {
         .into_iter()
         .map(|(name, bytes)| (name.file_name(SIZE), bytes))
         .collect();
-    type Encode = fn(&[u8]) -> Vec<u8>;
     let encodings: [(&str, Encode); 3] = [("gz", gzip), ("zst", zst), ("lz4", lz4)];
     for (suffix, encode) in encodings {
         let folder = tempfile::tempdir().unwrap();
