@@ -142,6 +142,7 @@ impl Output<'_> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn failed(error: RecordError) -> CliError {
     CliError::new(Failure::Failed, chain(&error), error.hint())
 }

@@ -21,13 +21,12 @@ struct Line<'a> {
     top_level_xid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     origin: Option<u16>,
-    #[serde(serialize_with = "blocks")]
-    blocks: &'a Record<'a>,
+    blocks: Blocks<'a>,
     description: &'a str,
 }
 
 #[derive(Serialize)]
-struct Block {
+struct Reference {
     id: u8,
     relation: String,
     fork: &'static str,
@@ -36,14 +35,19 @@ struct Block {
     image: bool,
 }
 
-fn blocks<S: Serializer>(record: &&Record<'_>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(record.blocks().map(|block| Block {
-        id: block.id,
-        relation: block.relation.to_string(),
-        fork: block.fork.name(),
-        block: block.number,
-        image: block.image.is_some(),
-    }))
+/// The blocks that a record refers to, as a list.
+struct Blocks<'a>(&'a Record<'a>);
+
+impl Serialize for Blocks<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.blocks().map(|block| Reference {
+            id: block.id,
+            relation: block.relation.to_string(),
+            fork: block.fork.name(),
+            block: block.number,
+            image: block.image.is_some(),
+        }))
+    }
 }
 
 /// Writes `record`; `text` is used for putting it into words.
@@ -67,7 +71,7 @@ pub(super) fn write(
         xid: record.xid,
         top_level_xid: record.top_level_xid,
         origin: record.origin,
-        blocks: record,
+        blocks: Blocks(record),
         description,
     };
     serde_json::to_writer(&mut *out, &line)?;
