@@ -25,8 +25,8 @@ pub(crate) use conf::{ConfCommand, ConfImportArguments, ConfLsArguments, ConfSet
 pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
 pub(crate) use mode::{Mode, ModeArguments};
 pub(crate) use operations::{
-    AnnotateArguments, DeleteArguments, ListBackupArguments, MarkArguments, Order,
-    RepositoryCommand, VerifyArguments,
+    AnnotateArguments, ArchiveArguments, DeleteArguments, ListBackupArguments, MarkArguments,
+    Order, RepositoryCommand, VerifyArguments,
 };
 pub(crate) use wal::{
     RelationFilter, WalFilterArguments, WalFindArguments, WalInfoArguments, WalSourceArguments,
@@ -148,6 +148,8 @@ pub(crate) enum Command {
     Info(InfoArguments),
     /// Restore a backup into an empty directory, to the end or to a point in time
     Restore(RestoreArguments),
+    /// Restore a backup into one tar file, compressed and encrypted as its name says
+    Archive(ArchiveArguments),
     /// Delete a backup and what only it needs
     Delete(DeleteArguments),
     /// Keep a backup: nothing deletes it until it is expunged
@@ -294,10 +296,6 @@ pub(crate) struct ProgressArguments {
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an option of its own"
-)]
 pub(crate) struct RestoreArguments {
     /// The server whose backup is restored
     #[arg(value_name = "SERVER")]
@@ -308,18 +306,9 @@ pub(crate) struct RestoreArguments {
     /// The data directory to make: absent or empty; with --host, an absolute path on pgmd's host
     #[arg(value_name = "DIR")]
     pub(crate) target: PathBuf,
-    /// Where recovery ends; to the end of the archive when left out
+    /// Where recovery ends
     #[command(flatten)]
-    pub(crate) stop: StopArguments,
-    /// Stop just before the target, not just after it
-    #[arg(long, requires = "stop", conflicts_with_all = ["target_name", "target_immediate"])]
-    pub(crate) exclusive: bool,
-    /// The timeline to follow; the newest that the backup leads to when left out
-    #[arg(long, value_name = "N")]
-    pub(crate) timeline: Option<TimelineId>,
-    /// What the server does when it has reached the target (default: promote)
-    #[arg(long, value_enum, value_name = "ACTION", requires = "stop")]
-    pub(crate) target_action: Option<TargetAction>,
+    pub(crate) target_point: TargetArguments,
     /// Put the tablespace that was at OLD into NEW; can be given several times
     #[arg(long, value_name = "OLD=NEW", value_parser = parse_tablespace)]
     pub(crate) tablespace: Vec<(PathBuf, PathBuf)>,
@@ -332,6 +321,23 @@ pub(crate) struct RestoreArguments {
     /// Do not wait: print the job's number and go; pgm-cli job wait JOB follows it
     #[arg(long, visible_alias = "no-wait", conflicts_with = "offline")]
     pub(crate) detach: bool,
+}
+
+/// Where recovery ends, and what happens there.
+#[derive(Debug, Args)]
+pub(crate) struct TargetArguments {
+    /// Where recovery ends; to the end of the archive when left out
+    #[command(flatten)]
+    pub(crate) stop: StopArguments,
+    /// Stop just before the target, not just after it
+    #[arg(long, requires = "stop", conflicts_with_all = ["target_name", "target_immediate"])]
+    pub(crate) exclusive: bool,
+    /// The timeline to follow; the newest that the backup leads to when left out
+    #[arg(long, value_name = "N")]
+    pub(crate) timeline: Option<TimelineId>,
+    /// What the server does when it has reached the target (default: promote)
+    #[arg(long, value_enum, value_name = "ACTION", requires = "stop")]
+    pub(crate) target_action: Option<TargetAction>,
 }
 
 /// The place where recovery ends: at most one.

@@ -77,6 +77,8 @@ pub enum ErrorCode {
     LastBackup,
     /// The backup could not be deleted.
     DeleteFailed,
+    /// The tar file could not be written.
+    ArchiveFailed,
     /// The verification could not be carried out; damage that it found is no such failure.
     VerifyFailed,
     /// There is a note with that key already.
@@ -121,6 +123,7 @@ impl ErrorCode {
             Self::LastBackup => "last_backup",
             Self::DeleteFailed => "delete_failed",
             Self::VerifyFailed => "verify_failed",
+            Self::ArchiveFailed => "archive_failed",
             Self::AnnotationExists => "annotation_exists",
             Self::UnknownAnnotation => "unknown_annotation",
             Self::Repository => "repository",

@@ -64,6 +64,8 @@ pub enum JobKind {
     Delete,
     /// Verifies backups.
     Verify,
+    /// Restores one into a tar file.
+    Archive,
 }
 
 impl fmt::Display for JobKind {
@@ -73,6 +75,7 @@ impl fmt::Display for JobKind {
             Self::Restore => "restore",
             Self::Delete => "delete",
             Self::Verify => "verify",
+            Self::Archive => "archive",
         })
     }
 }

@@ -19,6 +19,7 @@
 
 pub mod frame;
 
+mod archive;
 mod client;
 mod delete;
 mod details;
@@ -36,6 +37,7 @@ mod settings;
 mod users;
 mod verify;
 
+pub use archive::{ArchiveOptions, Archived};
 pub use client::{Client, ClientError, Deadlines};
 pub use delete::Deleted;
 pub use details::{

@@ -6,6 +6,7 @@
 use pgm_proto::{Lsn, ServerName, TimelineId};
 use serde::{Deserialize, Serialize};
 
+use crate::archive::ArchiveOptions;
 use crate::event::JobId;
 use crate::hello::Hello;
 use crate::jobs::JobScope;
@@ -87,6 +88,8 @@ pub enum Request {
         /// How.
         change: AnnotationChange,
     },
+    /// Restore a backup into one tar file; events until it is done. Answer: [`crate::Response::Archived`].
+    Archive(ArchiveOptions),
     /// Verify backups; events until it is done. Answer: [`crate::Response::Verified`].
     Verify(VerifyOptions),
     /// Which jobs run? Answer: [`crate::Response::Jobs`].
@@ -166,6 +169,7 @@ impl Request {
             Self::Expunge { .. } => "expunge",
             Self::Annotate { .. } => "annotate",
             Self::Verify(_) => "verify",
+            Self::Archive(_) => "archive",
             Self::Progress => "progress",
             Self::Cancel { .. } => "job cancel",
             Self::ListJobs { .. } => "job ls",
@@ -199,6 +203,7 @@ impl Request {
             | Self::Annotate { server, .. } => Some(server),
             Self::Restore(options) => Some(&options.server),
             Self::Verify(options) => Some(&options.server),
+            Self::Archive(options) => Some(&options.server),
             Self::Start(request) => request.server(),
             Self::Hello(_)
             | Self::Ping
@@ -239,6 +244,7 @@ impl Request {
             | Self::Expunge { .. }
             | Self::Annotate { .. }
             | Self::Verify(_)
+            | Self::Archive(_)
             | Self::Cancel { .. }
             | Self::ClearJobs
             | Self::SetSetting { .. }

@@ -7,6 +7,7 @@
 use pgm_proto::{Lsn, ServerName, ServerVersion, SlotName, TimelineId};
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Archived;
 use crate::delete::Deleted;
 use crate::details::StatusDetails;
 use crate::event::{JobId, JobProgress};
@@ -43,6 +44,8 @@ pub enum Response {
     Deleted(Deleted),
     /// To [`crate::Request::Retain`], [`crate::Request::Expunge`] and [`crate::Request::Annotate`].
     Marked(BackupMarks),
+    /// To [`crate::Request::Archive`].
+    Archived(Archived),
     /// To [`crate::Request::Verify`]. What is damaged is in it: a verification that finds damage has succeeded.
     Verified(Verified),
     /// To [`crate::Request::Progress`].

@@ -27,4 +27,5 @@ pub mod secrets;
 pub mod service;
 pub mod shared_state;
 pub mod supervisor;
+pub mod tarball;
 pub mod worker;

@@ -79,7 +79,7 @@ impl PreparedRestore {
     }
 }
 
-fn request(options: &RestoreOptions) -> Result<RestoreRequest, Error> {
+pub(crate) fn request(options: &RestoreOptions) -> Result<RestoreRequest, Error> {
     let folder = absolute(&options.directory)?;
     let tablespaces = options.tablespaces.iter();
     let tablespaces =
@@ -150,7 +150,7 @@ fn moment(text: &str) -> Result<jiff::Timestamp, Error> {
     })
 }
 
-fn refusal(error: &RestoreError) -> Error {
+pub(crate) fn refusal(error: &RestoreError) -> Error {
     let code = match error {
         RestoreError::Repository(error) => return failure(error),
         RestoreError::NoBackup { .. } => ErrorCode::UnknownBackup,

@@ -4,8 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use pgm_tests::{Cluster, Major, Pgmd, refusal, wait_until};
+use pgm_tests::{Cluster, Major, Pgmd, Scratch, refusal, run_ok, wait_until};
 use serde_json::Value;
 
 fn streaming() -> (Cluster, Pgmd) {
@@ -195,4 +196,103 @@ fn damage_is_found_named_and_remembered() {
     );
     pgmd.stop();
     assert_eq!(verify(&pgmd, &[&good, "--level", "frames"]).0, 0);
+}
+
+/// An archive needs neither pgm nor the repository: extracted anywhere, it is the server at its target.
+#[test]
+fn an_archive_extracted_and_started_is_the_server() {
+    let (cluster, pgmd) = streaming();
+    backup(&pgmd);
+    cluster.sql("create table later as select 1 as n");
+    let end = cluster.value("select pg_current_wal_flush_lsn()");
+    pgmd.wait_durable("main", &end);
+    cluster.sql("insert into later values (2)");
+    pgmd.wait_durable("main", &cluster.value("select pg_current_wal_flush_lsn()"));
+    pgmd.cli_ok(&["admin", "master-key"]);
+    let scratch = Scratch::new("n");
+    for (name, options) in [
+        ("a.tar.zst", &[][..]),
+        (
+            "b.tar.gz.pgm",
+            &["--target-lsn", end.as_str(), "--offline"][..],
+        ),
+    ] {
+        let file = scratch.join(name);
+        let archive = [
+            &["archive", "main", "newest", file.to_str().unwrap()],
+            options,
+        ]
+        .concat();
+        let made = pgmd.json(&archive);
+        refusal(&pgmd.cli(&archive), 2, &["exists", "--force"]);
+        let mut packed = file.clone();
+        if made["sealed"] == true {
+            pgmd.cli_ok(&["decrypt", file.to_str().unwrap()]);
+            packed = scratch.join("b.tar.gz");
+        }
+        let into = scratch.join(format!("of-{name}"));
+        fs::create_dir(&into).unwrap();
+        run_ok(
+            Command::new("tar")
+                .arg("-xf")
+                .arg(&packed)
+                .arg("-C")
+                .arg(&into),
+        );
+        let data = into.join(made["folder"].as_str().unwrap()).join("data");
+        run_ok(Major::V17.command("pg_verifybackup").arg(&data));
+        let mut restored = Cluster::on(Major::V17, &data);
+        restored.start();
+        restored.wait_writable();
+        assert_eq!(restored.value("select count(*) from t"), "5000");
+        let expected = if options.is_empty() { "2" } else { "1" };
+        assert_eq!(restored.value("select count(*) from later"), expected);
+    }
+    let left: Vec<_> = fs::read_dir(scratch.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        left.iter()
+            .all(|name| !name.to_str().unwrap().contains(".tmp")),
+        "{left:?}"
+    );
+}
+
+/// The repository's file system is not mounted: what is in the spool stays there, and nothing is made anew.
+#[test]
+fn a_repository_that_is_not_mounted_is_waited_for() {
+    let (cluster, mut pgmd) = streaming();
+    backup(&pgmd);
+    pgmd.stop();
+    let away = pgmd.directory().join("away");
+    fs::rename(pgmd.repository(), &away).unwrap();
+    fs::create_dir(pgmd.repository()).unwrap();
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    let end = cluster.value("select pg_switch_wal()");
+    cluster.sql("create table u (n int)");
+    pgmd.wait_durable("main", &end);
+    wait_until("the trouble is said", || {
+        let status = pgmd.status("main");
+        let said = status["last_error"].as_str().unwrap_or_default();
+        said.contains("there is no repository")
+            && status["hint"]
+                .as_str()
+                .is_some_and(|hint| hint.contains("accept"))
+    });
+    refusal(
+        &pgmd.cli(&["backup", "main"]),
+        1,
+        &["no repository", "mount"],
+    );
+    assert_eq!(fs::read_dir(pgmd.repository()).unwrap().count(), 0);
+    // It comes back, and what waited is archived.
+    fs::remove_dir(pgmd.repository()).unwrap();
+    fs::rename(&away, pgmd.repository()).unwrap();
+    wait_until("the archive catches up", || {
+        pgmd.status("main")["last_error"].is_null()
+    });
+    backup(&pgmd);
+    assert_eq!(labels(&pgmd).len(), 2);
 }

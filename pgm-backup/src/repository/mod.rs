@@ -173,6 +173,16 @@ impl Repository {
         Ok(Some(bytes))
     }
 
+    /// How long the server's own `backup_manifest` is.
+    pub fn server_manifest_bytes(&self, entry: &BackupEntry) -> Result<Option<u64>> {
+        if entry.server_manifest.is_none() {
+            return Ok(None);
+        }
+        let path = layout::server_manifest(&entry.server, entry.label);
+        let pack = PackReader::open(self.storage.open(&path)?)?;
+        Ok(Some(pack.summary().raw_bytes))
+    }
+
     /// Opens a pack of `server` that a manifest names, checked against the size noted there.
     pub fn pack(&self, server: &ServerName, pack: &PackRecord) -> Result<PackReader> {
         let path = layout::pack(server, pack.label, pack.number);

@@ -41,6 +41,13 @@ pub enum RestoreError {
     /// The WAL of the archive cannot be read.
     #[error(transparent)]
     Record(pgm_wal::record::RecordError),
+    /// The stream that is written to failed.
+    #[error("cannot write the archive")]
+    Stream {
+        /// What it said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The server has no usable backup.
     #[error("server `{server}` has no backup that can be restored")]
     NoBackup {
@@ -209,7 +216,10 @@ impl RestoreError {
 
     /// Whether the request was refused before a byte was written.
     pub fn is_refusal(&self) -> bool {
-        !matches!(self, Self::File { .. } | Self::Damaged { .. })
+        !matches!(
+            self,
+            Self::File { .. } | Self::Stream { .. } | Self::Damaged { .. }
+        )
     }
 
     /// The next thing to do, for a person.
@@ -265,7 +275,7 @@ impl RestoreError {
                 Some("name a directory that does not exist or is empty".into())
             }
             Self::NoSpace { .. } => Some("restore onto a larger file system".into()),
-            Self::File { source, .. } => match source.kind() {
+            Self::File { source, .. } | Self::Stream { source } => match source.kind() {
                 std::io::ErrorKind::StorageFull => Some("restore onto a larger file system".into()),
                 std::io::ErrorKind::PermissionDenied => {
                     Some("run as a user that may write there".into())

@@ -10,6 +10,8 @@
 mod destination;
 mod end;
 mod error;
+mod export;
+mod pieces;
 mod place;
 mod plan;
 mod reach;
@@ -18,6 +20,7 @@ mod roots;
 mod search;
 mod settings;
 mod tablespaces;
+mod tar_writer;
 mod target;
 mod wal;
 
@@ -31,12 +34,13 @@ use pgm_wal::archive::Archive;
 use pgm_wal::{History, SegmentSize, Spool};
 
 pub use self::error::{Reach, RestoreError};
-pub use self::plan::plan;
+pub use self::export::{ExportReport, export};
+pub use self::plan::{plan, plan_export};
 pub use self::target::{Boundary, Target, TargetAction, TimelineChoice};
 
 pub(crate) use self::reach::segments;
 
-use self::place::{Placed, Source};
+use self::place::{CONTROL_FILE, Placed, Source};
 use self::roots::Roots;
 use crate::catalog::{BackupEntry, BackupStatus};
 use crate::context::{Context, Phase};

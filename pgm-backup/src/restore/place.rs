@@ -33,7 +33,7 @@ const OPEN_PACKS_MAX: usize = 16;
 /// Files below this are not preallocated.
 const PREALLOCATE_MIN: u64 = 4 << 20;
 /// The file without which PostgreSQL does not start.
-const CONTROL_FILE: &[u8] = b"global/pg_control";
+pub(super) const CONTROL_FILE: &[u8] = b"global/pg_control";
 
 /// What was put in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,5 +1,6 @@
 //! Planning a restore: which backup, along which timeline, with which WAL; or what stands in the way.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use pgm_proto::ServerName;
@@ -26,16 +27,35 @@ pub fn plan(
     server: &ServerName,
     request: RestoreRequest,
 ) -> Result<RestorePlan, RestoreError> {
-    cx.report(Phase::Plan, 0, None, "");
-    let candidates = candidates(repository, server, request.backup)?;
-    let (entry, way) = choose(cx, archive, spool, candidates, &request)?;
-    let tablespaces = tablespaces::places(&entry, &request.directory, &request.tablespaces)?;
-    for folder in std::iter::once(&request.directory).chain(tablespaces.values()) {
+    let mut plan = plan_export(cx, repository, archive, spool, server, request)?;
+    let RestoreRequest {
+        directory,
+        tablespaces,
+        ..
+    } = &plan.request;
+    let tablespaces = tablespaces::places(&plan.entry, directory, tablespaces)?;
+    for folder in std::iter::once(directory).chain(tablespaces.values()) {
         roots::refuse_foreign(folder)?;
     }
     if tablespaces.is_empty() {
-        check_room(&request.directory, entry.size.raw_bytes)?;
+        check_room(directory, plan.entry.size.raw_bytes)?;
     }
+    plan.tablespaces = tablespaces;
+    Ok(plan)
+}
+
+/// Like [`plan`], for an [`export`](super::export()): where folders would go does not matter.
+pub fn plan_export(
+    cx: &Context,
+    repository: &Repository,
+    archive: &Archive,
+    spool: Option<&Spool>,
+    server: &ServerName,
+    request: RestoreRequest,
+) -> Result<RestorePlan, RestoreError> {
+    cx.report(Phase::Plan, 0, None, "");
+    let candidates = candidates(repository, server, request.backup)?;
+    let (entry, way) = choose(cx, archive, spool, candidates, &request)?;
     Ok(RestorePlan {
         timeline: way.history.timeline(),
         history: way.history,
@@ -43,7 +63,7 @@ pub fn plan(
         stop: way.stop,
         needed: way.needed,
         wal_segments: way.wal_segments,
-        tablespaces,
+        tablespaces: BTreeMap::new(),
         entry,
         request,
     })

@@ -14,7 +14,7 @@ use crate::repository::Repository;
 /// The file that makes PostgreSQL a standby; a backup of a standby brings it along.
 const STANDBY_SIGNAL: &str = "standby.signal";
 /// The manifest of PostgreSQL, which `pg_verifybackup` reads.
-const BACKUP_MANIFEST: &str = "backup_manifest";
+pub(super) const BACKUP_MANIFEST: &str = "backup_manifest";
 
 /// Writes `backup_manifest`, `postgresql.auto.conf` and `recovery.signal`, and takes `standby.signal` away: what is restored
 /// is a server of its own, not one that waits for a primary.

@@ -1,8 +1,12 @@
 //! What can be typed about backups that are there: list, delete, retain, expunge, annotate, verify.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 use pgm_mgmt::{AnnotationChange, ListedFiles, VerifyLevel};
 use pgm_proto::ServerName;
+
+use super::TargetArguments;
 
 /// Arguments of `list-backup`.
 #[derive(Debug, Args)]
@@ -22,6 +26,32 @@ pub(crate) enum Order {
     Asc,
     /// Newest first
     Desc,
+}
+
+/// Arguments of `archive`.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveArguments {
+    /// The server whose backup it is
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// The backup: its label, or newest (the newest from which the target can be reached), or oldest
+    #[arg(value_name = "LABEL|newest|oldest")]
+    pub(crate) backup: String,
+    /// The file to write: .tar, .tar.zst, .tar.gz or .tar.lz4, each with .pgm behind it to encrypt it
+    #[arg(value_name = "OUT")]
+    pub(crate) file: PathBuf,
+    /// Where recovery ends; all WAL up to there is in the archive
+    #[command(flatten)]
+    pub(crate) target: TargetArguments,
+    /// Replace a file of that name
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Work on the repository directly, also when pgmd is running
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Do not wait: print the job's number and go; pgm-cli job wait JOB follows it
+    #[arg(long, visible_alias = "no-wait", conflicts_with = "offline")]
+    pub(crate) detach: bool,
 }
 
 /// Arguments of `delete`.

@@ -1,6 +1,7 @@
 //! The commands: one file each, named as it is typed.
 
 mod admin;
+mod archive;
 mod backup;
 mod check;
 mod completions;
@@ -97,6 +98,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::ListBackup(arguments) => list_backup::run(&cx, arguments),
         Command::Info(arguments) => info::run(&cx, arguments),
         Command::Restore(arguments) => restore::run(&cx, arguments),
+        Command::Archive(arguments) => archive::run(&cx, arguments),
         Command::Delete(arguments) => delete::run(&cx, arguments),
         Command::Retain(arguments) => mark::retain(&cx, arguments),
         Command::Expunge(arguments) => mark::expunge(&cx, arguments),

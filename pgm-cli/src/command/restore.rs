@@ -13,7 +13,7 @@ use pgm_mgmt::{
 use pgmd::restore::PreparedRestore;
 
 use super::{Cx, daemon, job, offline};
-use crate::arguments::{Format, RestoreArguments, StopArguments, TargetAction};
+use crate::arguments::{Format, RestoreArguments, StopArguments, TargetAction, TargetArguments};
 use crate::error::{CliError, Failure};
 use crate::output::{bytes, print_json, seconds};
 
@@ -49,16 +49,7 @@ fn options(cx: &Cx, arguments: RestoreArguments) -> Result<RestoreOptions, CliEr
         server: arguments.server,
         backup: BackupChoice::parse(&arguments.backup),
         directory,
-        target: RestoreTarget {
-            point: point(arguments.stop),
-            exclusive: arguments.exclusive,
-            timeline: arguments.timeline,
-            action: arguments.target_action.map(|action| match action {
-                TargetAction::Pause => pgm_mgmt::TargetAction::Pause,
-                TargetAction::Promote => pgm_mgmt::TargetAction::Promote,
-                TargetAction::Shutdown => pgm_mgmt::TargetAction::Shutdown,
-            }),
-        },
+        target: target(arguments.target_point),
         tablespaces: arguments
             .tablespace
             .iter()
@@ -70,6 +61,20 @@ fn options(cx: &Cx, arguments: RestoreArguments) -> Result<RestoreOptions, CliEr
         plan_only: arguments.plan,
         restore_program: program.map(|program| program.to_string_lossy().into_owned()),
     })
+}
+
+/// Where recovery ends, as it is asked for.
+pub(super) fn target(arguments: TargetArguments) -> RestoreTarget {
+    RestoreTarget {
+        point: point(arguments.stop),
+        exclusive: arguments.exclusive,
+        timeline: arguments.timeline,
+        action: arguments.target_action.map(|action| match action {
+            TargetAction::Pause => pgm_mgmt::TargetAction::Pause,
+            TargetAction::Promote => pgm_mgmt::TargetAction::Promote,
+            TargetAction::Shutdown => pgm_mgmt::TargetAction::Shutdown,
+        }),
+    }
 }
 
 fn point(stop: StopArguments) -> TargetPoint {
@@ -89,7 +94,7 @@ fn point(stop: StopArguments) -> TargetPoint {
 }
 
 /// A path of the daemon's host, which nothing here can complete.
-fn absolute_there(path: &Path) -> Result<String, CliError> {
+pub(super) fn absolute_there(path: &Path) -> Result<String, CliError> {
     let text = path.to_str().filter(|_| path.is_absolute());
     text.map(str::to_owned).ok_or_else(|| {
         let text = format!("{} is no absolute path", path.display());
@@ -98,7 +103,7 @@ fn absolute_there(path: &Path) -> Result<String, CliError> {
     })
 }
 
-fn absolute(path: &Path) -> Result<String, CliError> {
+pub(super) fn absolute(path: &Path) -> Result<String, CliError> {
     let absolute = std::path::absolute(path)
         .ok()
         .and_then(|path| path.to_str().map(str::to_owned));

@@ -122,12 +122,22 @@ impl Archive {
         self.deliver_partial(name, size, destination, spool)
     }
 
-    fn fetch_history(
+    /// The content of the history file of `timeline`, from the archive or else from the spool; `None` when neither has it.
+    pub fn history_file(
         &self,
         timeline: TimelineId,
-        destination: &Path,
         spool: Option<&Spool>,
-    ) -> Result<Lookup, ArchiveError> {
+    ) -> Result<Option<Vec<u8>>, ArchiveError> {
+        Ok(self
+            .find_history(timeline, spool)?
+            .map(|(content, _)| content))
+    }
+
+    fn find_history(
+        &self,
+        timeline: TimelineId,
+        spool: Option<&Spool>,
+    ) -> Result<Option<(Vec<u8>, Origin)>, ArchiveError> {
         let archived = self.read_history(timeline);
         let in_spool = match spool {
             Some(spool) => {
@@ -136,11 +146,22 @@ impl Archive {
             }
             None => Ok(None),
         };
-        let (content, origin) = match (archived, in_spool) {
-            (Ok(Some(content)), _) => (content, Origin::Archive),
-            (_, Ok(Some(content))) => (content, Origin::Spool),
-            (Ok(None), Ok(None)) => return Ok(Lookup::Absent),
-            (Err(error), _) | (_, Err(error)) => return Err(error),
+        match (archived, in_spool) {
+            (Ok(Some(content)), _) => Ok(Some((content, Origin::Archive))),
+            (_, Ok(Some(content))) => Ok(Some((content, Origin::Spool))),
+            (Ok(None), Ok(None)) => Ok(None),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    fn fetch_history(
+        &self,
+        timeline: TimelineId,
+        destination: &Path,
+        spool: Option<&Spool>,
+    ) -> Result<Lookup, ArchiveError> {
+        let Some((content, origin)) = self.find_history(timeline, spool)? else {
+            return Ok(Lookup::Absent);
         };
         let mut target = Destination::create(destination)?;
         target.write(&content)?;

@@ -77,6 +77,7 @@ async fn carry_out(
             change,
         } => mark(daemon, server, backup, Mark::Annotate(change)).await?,
         Request::Verify(options) => return operations::verify(daemon, caller, options),
+        Request::Archive(options) => return operations::archive(daemon, caller, options).await,
         Request::Progress => Response::Jobs(RunningJobs {
             jobs: daemon.jobs().progress(),
         }),

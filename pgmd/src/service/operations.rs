@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use pgm_mgmt::{
-    AnnotationChange, BackupChoice, BackupMarks, Error, JobKind, Response, VerifyOptions,
+    AnnotationChange, ArchiveOptions, BackupChoice, BackupMarks, Error, ErrorCode, JobKind,
+    Response, VerifyOptions,
 };
 use pgm_proto::ServerName;
 
 use super::answer::{Answer, blocking};
 use super::caller::Caller;
+use crate::config::Config;
 use crate::operations::{self, Place};
+use crate::secrets::master_key;
 use crate::supervisor::{Daemon, JobRequest};
-use crate::worker::Task;
+use crate::tarball::{Sealing, TarFile};
+use crate::worker::{SealKey, Task};
 
 /// A change of a backup's marks.
 pub(super) enum Mark {
@@ -50,6 +54,38 @@ pub(super) fn verify(
         task: Task::Verify { options },
     };
     daemon.start_job(asked).map(Answer::Job)
+}
+
+/// Starts to write a tar file. The key of a sealed one is found here, since workers have no configuration.
+pub(super) async fn archive(
+    daemon: &Arc<Daemon>,
+    caller: &Caller,
+    options: ArchiveOptions,
+) -> Result<Answer, Error> {
+    let key = match TarFile::parse(&options.file)?.sealing() {
+        Sealing::Plain => None,
+        Sealing::Sealed => {
+            let config = daemon.config();
+            Some(blocking(move || seal_key(&config)).await?)
+        }
+    };
+    let server = options.server.clone();
+    let asked = JobRequest {
+        caller,
+        kind: JobKind::Archive,
+        server: &server,
+        task: Task::Archive { options, key },
+    };
+    daemon.start_job(asked).map(Answer::Job)
+}
+
+fn seal_key(config: &Config) -> Result<SealKey, Error> {
+    let key = master_key(&config.master_key).map_err(|error| Error {
+        code: ErrorCode::ArchiveFailed,
+        text: error.to_string(),
+        hint: error.hint(),
+    })?;
+    Ok(SealKey::of(&key))
 }
 
 /// Changes the marks of a backup.

@@ -5,9 +5,12 @@
 
 use std::path::PathBuf;
 
-use pgm_mgmt::{BackupChoice, BackupOptions, Error, Gap, RestoreOptions, VerifyOptions};
+use pgm_mgmt::{
+    ArchiveOptions, BackupChoice, BackupOptions, Error, Gap, RestoreOptions, VerifyOptions,
+};
 use pgm_proto::{ConnInfo, ConnInfoError, Defaults, Secret, ServerName, SlotName};
 use pgm_storage::Compression;
+use pgm_storage::seal::MasterKey;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, LogLevel, ServerConfig};
@@ -89,6 +92,13 @@ pub enum Task {
         /// Also one that is damaged, or the last one.
         force: bool,
     },
+    /// Restores one into a tar file.
+    Archive {
+        /// What, up to where, into which file.
+        options: ArchiveOptions,
+        /// The key of a sealed one.
+        key: Option<SealKey>,
+    },
     /// Verifies backups.
     Verify {
         /// Which, and how far.
@@ -168,6 +178,34 @@ mod exposed {
     }
 }
 
+/// A master key on its way to a worker, through the worker's own pipe; never printed.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SealKey(String);
+
+impl SealKey {
+    /// This key.
+    pub fn of(key: &MasterKey) -> Self {
+        Self(key.expose().to_string())
+    }
+
+    /// The key again.
+    pub fn key(&self) -> Option<MasterKey> {
+        self.0.parse().ok()
+    }
+}
+
+impl Drop for SealKey {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
+impl std::fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SealKey(***)")
+    }
+}
+
 impl Task {
     /// How the task is named on the worker's command line and in its log.
     pub fn words(&self) -> &'static [&'static str] {
@@ -177,6 +215,7 @@ impl Task {
             Self::Restore { .. } => &["job", "restore"],
             Self::Delete { .. } => &["job", "delete"],
             Self::Verify { .. } => &["job", "verify"],
+            Self::Archive { .. } => &["job", "archive"],
         }
     }
 }

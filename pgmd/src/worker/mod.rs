@@ -28,7 +28,7 @@ use crate::log;
 use crate::shared_state::{FD_VARIABLE, SharedState};
 
 pub use message::{
-    Connection, Description, LINE_BYTES_MAX, Order, ProcessTitle, Task, WorkerEvent,
+    Connection, Description, LINE_BYTES_MAX, Order, ProcessTitle, SealKey, Task, WorkerEvent,
 };
 
 use link::{Inbox, Link};
@@ -91,7 +91,7 @@ async fn work() -> std::io::Result<()> {
             Task::Receive { .. } => receive::receive(&task, &description, &state),
             Task::Backup { .. } => backup::backup(&task, &description, &state),
             Task::Restore { .. } => restore::restore(&task, &description, &state),
-            Task::Delete { .. } | Task::Verify { .. } => {
+            Task::Delete { .. } | Task::Verify { .. } | Task::Archive { .. } => {
                 operation::operation(&task, &description, &state);
             }
         }
@@ -109,5 +109,6 @@ fn thread_name(task: &Task) -> &'static str {
         Task::Restore { .. } => "pgm-restore",
         Task::Delete { .. } => "pgm-delete",
         Task::Verify { .. } => "pgm-verify",
+        Task::Archive { .. } => "pgm-archive",
     }
 }

@@ -1,4 +1,4 @@
-//! `pgmd worker job delete|verify SERVER`: what is done with backups that are there.
+//! `pgmd worker job delete|verify|archive SERVER`: what is done with backups that are there.
 
 use std::sync::Arc;
 
@@ -9,9 +9,10 @@ use pgm_mgmt::{Error, ErrorCode, Response};
 use super::backup::cancelled;
 use super::job;
 use super::link::Link;
-use super::message::{Description, Task, WorkerEvent};
+use super::message::{Description, SealKey, Task, WorkerEvent};
 use crate::operations::{self, Place};
 use crate::shared_state::SharedState;
+use crate::tarball;
 
 /// Carries the operation out and reports how it ended.
 pub(super) fn operation(link: &Link, description: &Description, state: &Arc<SharedState>) {
@@ -38,6 +39,10 @@ fn carry_out(link: &Link, cx: &Context, description: &Description) -> Result<Res
             Ok(Response::Deleted(deleted))
         }
         Task::Verify { options } => operations::verify(cx, place, options).map(Response::Verified),
+        Task::Archive { options, key } => {
+            let key = key.as_ref().and_then(SealKey::key);
+            tarball::archive(cx, place, options, key.as_ref()).map(Response::Archived)
+        }
         _ => Err(Error::new(
             ErrorCode::Internal,
             "this is no task for an operation on a backup",

@@ -90,6 +90,13 @@ impl Facts {
                 self.set("PGM_LABEL", &deleted.label);
                 self.set("PGM_STORED_BYTES", &deleted.bytes.to_string());
             }
+            Response::Archived(archived) => {
+                self.set("PGM_LABEL", &archived.label);
+                self.set("PGM_FILE", &archived.file);
+                self.set("PGM_RAW_BYTES", &archived.raw_bytes.to_string());
+                self.set("PGM_STORED_BYTES", &archived.file_bytes.to_string());
+                self.set("PGM_TARGET", &archived.target);
+            }
             _ => {}
         }
     }
