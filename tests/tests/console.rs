@@ -95,14 +95,28 @@ fn everything_is_done_and_seen_from_psql() {
             .ok("show backup main newest")
             .contains(&format!("label|{label}"))
     );
-    let plan = console.ok("explain restore main to '/nowhere/new'");
-    assert!(plan.contains(&label), "{plan}");
+    let new = console.pgmd.directory().join("new");
+    let plan = console.ok(&format!("explain restore main to '{}'", new.display()));
+    assert!(plan.contains(&label) && !new.exists(), "{plan}");
     assert!(console.ok("show jobs all").contains("|done|"));
     assert!(
         console
             .ok("show wal main; show gaps")
             .starts_with("main|pgmd|")
     );
+
+    assert!(console.ok("verify main newest frames").contains("outcome"));
+    assert!(
+        console
+            .ok("retain main newest")
+            .contains(&format!("main|{label}|t|"))
+    );
+    assert!(
+        console
+            .ok("expunge main newest")
+            .contains(&format!("main|{label}|f|"))
+    );
+    assert!(console.ok("mode main").starts_with("main|online|f|"));
 
     // Settings: changed, shown, and set back.
     let set = console.ok("set jobs_max = 3; show config jobs_max");
@@ -164,7 +178,7 @@ fn what_is_wrong_is_said_with_code_place_and_hint() {
         ("show job x", vec!["22023", "x"]),
         ("select * from pg_class", vec!["0A000", "SHOW HELP"]),
         ("reload", vec!["42501", "own host"]),
-        ("set jobs_max = many", vec!["HINT"]),
+        ("set jobs_max = many", vec!["22023", "jobs_max", "many"]),
     ] {
         let error = console.refused("ann", text);
         for part in said {

@@ -107,8 +107,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
 ];
 
 const COMMANDS: &[&str] = &[
-    "SHOW", "BACKUP", "RESTORE", "EXPLAIN", "MODE", "WAIT", "CANCEL", "CLEAR", "SET", "RESET",
-    "RELOAD", "SHUTDOWN", "HELP",
+    "SHOW", "BACKUP", "RESTORE", "EXPLAIN", "VERIFY", "DELETE", "RETAIN", "EXPUNGE", "MODE",
+    "WAIT", "CANCEL", "CLEAR", "SET", "RESET", "RELOAD", "SHUTDOWN", "HELP",
 ];
 /// What can be shown; the words that a client completes after SHOW.
 pub(super) const SHOWN: &[&str] = &[
