@@ -40,6 +40,7 @@ pub mod delete;
 pub mod manifest;
 pub mod repository;
 pub mod restore;
+pub mod retention;
 pub mod verify;
 
 pub use backup::{BackupRequest, Coverage, NoArchive, WalCoverage, backup};
