@@ -99,6 +99,8 @@ fn a_server_that_was_switched_off_keeps_what_it_has() {
     assert!(decisions.iter().all(Decision::stays));
 }
 
+type NameOfPeriod = fn(Date) -> String;
+
 /// The rules once more, as a person would apply them with a calendar: for each backup, by counting what is newer.
 fn by_calendar(
     policy: &RetentionPolicy,
@@ -110,7 +112,7 @@ fn by_calendar(
         .filter(|backup| backup.standing == Standing::Sound)
         .collect();
     let date = |backup: &Candidate| backup.label.time().to_zoned(TimeZone::UTC).date();
-    let names: [(u32, fn(Date) -> String); 4] = [
+    let names: [(u32, NameOfPeriod); 4] = [
         (policy.days, |day| day.to_string()),
         (policy.weeks, |day| {
             let monday = day.weekday().to_monday_zero_offset();

@@ -13,7 +13,7 @@
 //!
 //! [`ArchiveIndex`] says which positions are there, [`Archive::fetch`] answers PostgreSQL's `restore_command`,
 //! [`ArchiveSource`] gives the bytes to [`record`](crate::record), and the [`Archiver`] brings finished segments from
-//! the spool here. What is no longer needed is removed by retention, not here.
+//! the spool here. What is no longer needed is said by retention; [`Archive::remove`] only removes it.
 
 mod archiver;
 mod error;
@@ -22,6 +22,7 @@ mod index;
 mod layout;
 mod local_file;
 mod pack;
+mod prune;
 mod source;
 mod store;
 mod verify;
@@ -39,6 +40,7 @@ pub use error::ArchiveError;
 pub use fetch::{Lookup, Origin};
 pub use index::{ArchiveIndex, Gap, Interval, Missing, Stretch};
 pub use layout::StoredName;
+pub use prune::Unneeded;
 pub use source::ArchiveSource;
 pub use store::Stored;
 pub use verify::WalDamage;

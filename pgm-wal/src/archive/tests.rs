@@ -18,6 +18,7 @@ use crate::{SegmentName, SegmentNumber, SpoolIdentity, WalFileName};
 mod archiving;
 mod fetching;
 mod indexing;
+mod pruning;
 mod storing;
 
 fn folder() -> tempfile::TempDir {
