@@ -26,7 +26,7 @@ pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
 pub(crate) use mode::{Mode, ModeArguments};
 pub(crate) use operations::{
     AnnotateArguments, ArchiveArguments, DeleteArguments, ListBackupArguments, MarkArguments,
-    Order, RepositoryCommand, VerifyArguments,
+    Order, RepositoryCommand, RetentionArguments, VerifyArguments,
 };
 pub(crate) use wal::{
     RelationFilter, WalFilterArguments, WalFindArguments, WalInfoArguments, WalSourceArguments,
@@ -150,6 +150,8 @@ pub(crate) enum Command {
     Restore(RestoreArguments),
     /// Restore a backup into one tar file, compressed and encrypted as its name says
     Archive(ArchiveArguments),
+    /// Remove backups and WAL that have expired under the retention policy
+    Retention(RetentionArguments),
     /// Delete a backup and what only it needs
     Delete(DeleteArguments),
     /// Keep a backup: nothing deletes it until it is expunged

@@ -66,6 +66,8 @@ pub enum JobKind {
     Verify,
     /// Restores one into a tar file.
     Archive,
+    /// Removes what has expired.
+    Retention,
 }
 
 impl fmt::Display for JobKind {
@@ -76,6 +78,7 @@ impl fmt::Display for JobKind {
             Self::Delete => "delete",
             Self::Verify => "verify",
             Self::Archive => "archive",
+            Self::Retention => "retention",
         })
     }
 }

@@ -32,6 +32,7 @@ mod mode;
 mod place;
 mod request;
 mod response;
+mod retention;
 mod role;
 mod settings;
 mod users;
@@ -60,6 +61,7 @@ pub use response::{
     PlannedRestore, Pong, Response, RestoreOutcome, RunningJobs, ServerBackups, ServerState,
     ServerStatus, Stopping, TablespaceSummary,
 };
+pub use retention::{RetentionDecision, RetentionOptions, RetentionOutcome};
 pub use role::{Access, Reach, Role};
 pub use settings::{
     Reloaded, SettingChange, SettingEffect, SettingList, SettingReload, SettingSet, SettingSource,

@@ -12,6 +12,7 @@ use crate::hello::Hello;
 use crate::jobs::JobScope;
 use crate::marks::AnnotationChange;
 use crate::mode::ServerMode;
+use crate::retention::RetentionOptions;
 use crate::role::{Access, Reach};
 use crate::verify::VerifyOptions;
 
@@ -92,6 +93,9 @@ pub enum Request {
     Archive(ArchiveOptions),
     /// Verify backups; events until it is done. Answer: [`crate::Response::Verified`].
     Verify(VerifyOptions),
+    /// Remove the backups and the WAL of a server that have expired; events until it is done. Answer:
+    /// [`crate::Response::Retention`].
+    Retention(RetentionOptions),
     /// Which jobs run? Answer: [`crate::Response::Jobs`].
     Progress,
     /// End a job, cleanly. Answer: [`crate::Response::Cancelling`].
@@ -123,6 +127,8 @@ pub enum Request {
     Start(Box<Request>),
     /// Forget the jobs that have ended. Answer: [`crate::Response::Cleared`].
     ClearJobs,
+    /// Begin the counters of jobs, requests and logins in the metrics anew. Answer: [`crate::Response::Cleared`].
+    ClearMetrics,
     /// What do the settings say? Answer: [`crate::Response::Settings`].
     Settings {
         /// Only this setting (`management.port`) or section (`servers.prod`).
@@ -170,6 +176,7 @@ impl Request {
             Self::Annotate { .. } => "annotate",
             Self::Verify(_) => "verify",
             Self::Archive(_) => "archive",
+            Self::Retention(_) => "retention",
             Self::Progress => "progress",
             Self::Cancel { .. } => "job cancel",
             Self::ListJobs { .. } => "job ls",
@@ -177,6 +184,7 @@ impl Request {
             Self::Follow { .. } => "job wait",
             Self::Start(request) => request.name(),
             Self::ClearJobs => "clear jobs",
+            Self::ClearMetrics => "clear metrics",
             Self::Mode { .. } => "mode",
             Self::ReloadUsers => "reload-users",
             Self::Settings { key: None } => "conf ls",
@@ -204,6 +212,7 @@ impl Request {
             Self::Restore(options) => Some(&options.server),
             Self::Verify(options) => Some(&options.server),
             Self::Archive(options) => Some(&options.server),
+            Self::Retention(options) => Some(&options.server),
             Self::Start(request) => request.server(),
             Self::Hello(_)
             | Self::Ping
@@ -212,6 +221,7 @@ impl Request {
             | Self::Job { .. }
             | Self::Follow { .. }
             | Self::ClearJobs
+            | Self::ClearMetrics
             | Self::Settings { .. }
             | Self::SetSetting { .. }
             | Self::Reload
@@ -237,6 +247,7 @@ impl Request {
             | Self::Info { .. }
             | Self::Progress => Access::Read,
             Self::Restore(options) if options.plan_only => Access::Read,
+            Self::Retention(options) if options.dry_run => Access::Read,
             Self::Backup { .. }
             | Self::Restore(_)
             | Self::Delete { .. }
@@ -245,8 +256,10 @@ impl Request {
             | Self::Annotate { .. }
             | Self::Verify(_)
             | Self::Archive(_)
+            | Self::Retention(_)
             | Self::Cancel { .. }
             | Self::ClearJobs
+            | Self::ClearMetrics
             | Self::SetSetting { .. }
             | Self::Mode { set: Some(_), .. }
             | Self::Reload

@@ -15,6 +15,7 @@ use crate::hello::Welcome;
 use crate::jobs::{JobList, JobRecord, StartedJob};
 use crate::marks::{Annotation, BackupMarks};
 use crate::mode::ModeReport;
+use crate::retention::RetentionOutcome;
 use crate::settings::{Reloaded, SettingList, SettingSet};
 use crate::users::UsersReloaded;
 use crate::verify::{Finding, VerificationSummary, Verified};
@@ -42,6 +43,8 @@ pub enum Response {
     Restored(RestoreOutcome),
     /// To [`crate::Request::Delete`].
     Deleted(Deleted),
+    /// To [`crate::Request::Retention`].
+    Retention(RetentionOutcome),
     /// To [`crate::Request::Retain`], [`crate::Request::Expunge`] and [`crate::Request::Annotate`].
     Marked(BackupMarks),
     /// To [`crate::Request::Archive`].

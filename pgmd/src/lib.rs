@@ -23,6 +23,7 @@ pub mod operations;
 pub mod repository;
 pub mod restore;
 pub mod restore_command;
+pub mod retention;
 pub mod secrets;
 pub mod service;
 pub mod shared_state;

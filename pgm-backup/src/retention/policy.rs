@@ -4,7 +4,8 @@
 //! last 3, window 14d, days 7, weeks 4, months 12, years 3
 //! ```
 //!
-//! Every rule keeps something, and a backup goes only when no rule keeps it. Without any rule everything is kept.
+//! Every rule keeps something, and a backup goes only when no rule keeps it. Without any rule everything is kept, which
+//! is also written `everything`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -51,6 +52,8 @@ pub enum ParsePolicyError {
     Twice(String),
 }
 
+/// The policy without a rule, in a word.
+const EVERYTHING: &str = "everything";
 /// The largest count in a rule.
 pub const RULE_MAX: u32 = 100_000;
 /// A century: a longer window keeps everything anyway.
@@ -97,6 +100,9 @@ impl FromStr for RetentionPolicy {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut policy = Self::EVERYTHING;
+        if text.trim() == EVERYTHING {
+            return Ok(policy);
+        }
         let mut seen: Vec<&str> = Vec::new();
         for rule in text
             .split(',')
@@ -139,6 +145,9 @@ fn window(text: &str) -> Option<u64> {
 
 impl fmt::Display for RetentionPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.keeps_everything() {
+            return f.pad(EVERYTHING);
+        }
         let mut rules = Vec::new();
         if self.last > 0 {
             rules.push(format!("last {}", self.last));
@@ -194,7 +203,8 @@ mod tests {
             "last 3, window 2w, days 7, weeks 4, months 12, years 3"
         );
         let nothing: RetentionPolicy = " ".parse().unwrap();
-        assert!(nothing.keeps_everything() && nothing.to_string().is_empty());
+        assert!(nothing.keeps_everything());
+        assert_eq!(nothing.to_string(), "everything");
     }
 
     #[test]

@@ -41,4 +41,6 @@ pub(crate) struct JobArguments {
 pub(crate) enum ClearCommand {
     /// Forget the jobs that have ended
     Jobs,
+    /// Begin the counters of jobs, requests and logins in the metrics anew
+    Metrics,
 }

@@ -71,6 +71,26 @@ pub(crate) struct DeleteArguments {
     pub(crate) offline: bool,
 }
 
+/// Arguments of `retention`.
+#[derive(Debug, Args)]
+pub(crate) struct RetentionArguments {
+    /// The server
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// Another policy than the configured one, such as 'last 3, window 14d, days 7, weeks 4, months 12, years 3'
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) policy: Option<pgm_backup::retention::RetentionPolicy>,
+    /// Only say what would go, and why the rest stays
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Say of each backup why it stays or that it goes
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Work on the repository directly, also when pgmd is running
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
 /// Arguments of `retain` and `expunge`.
 #[derive(Debug, Args)]
 pub(crate) struct MarkArguments {

@@ -11,6 +11,7 @@ use pgmd::tarball::{self, Sealing, TarFile};
 use super::{Cx, daemon, job, offline, restore};
 use crate::arguments::{ArchiveArguments, Format};
 use crate::error::CliError;
+use crate::output::stdout::out;
 use crate::output::{bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, arguments: ArchiveArguments) -> Result<ExitCode, CliError> {
@@ -65,7 +66,7 @@ fn without_daemon(cx: &Cx, options: &ArchiveOptions) -> Result<Archived, CliErro
 }
 
 fn print(archived: &Archived) {
-    println!(
+    out!(
         "archived backup {} of {} in {}: {} files, {} and {} WAL segments as {} in {}",
         archived.label,
         archived.server,
@@ -77,7 +78,7 @@ fn print(archived: &Archived) {
         seconds(archived.elapsed_ms as f64 / 1000.0)
     );
     let folder = &archived.folder;
-    println!(
+    out!(
         "extract it and start it, and it recovers to {}: pg_ctl -D {folder}/data start",
         archived.target
     );

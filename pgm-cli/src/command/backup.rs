@@ -7,6 +7,7 @@ use pgm_mgmt::{BackupOptions, BackupStatus, Request, Response};
 use super::{Cx, daemon, job};
 use crate::arguments::{BackupArguments, Format};
 use crate::error::CliError;
+use crate::output::stdout::out;
 use crate::output::{bytes, print_json};
 
 pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliError> {
@@ -25,7 +26,7 @@ pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliEr
         Response::BackedUp(backup) => {
             match cx.format {
                 Format::Json => print_json(&backup),
-                Format::Text => println!(
+                Format::Text => out!(
                     "backup {} of {}: {} stored as {} ({}), WAL {} to {}",
                     backup.label,
                     backup.server,

@@ -12,6 +12,7 @@ use pgmd::service::configuration;
 use super::{Cx, config_import, daemon};
 use crate::arguments::{ConfCommand, ConfLsArguments, ConfSetArguments, Format};
 use crate::error::CliError;
+use crate::output::stdout::{out, out_text};
 use crate::output::{Table, print_json};
 
 pub(super) fn run(cx: &Cx, command: ConfCommand) -> Result<ExitCode, CliError> {
@@ -39,12 +40,12 @@ fn get(cx: &Cx, key: Option<String>) -> Result<ExitCode, CliError> {
     match (cx.format, list.settings.as_slice()) {
         (Format::Json, _) => print_json(&list),
         (Format::Text, [only]) if key.is_some_and(|key| Key::new(&key).as_str() == only.key) => {
-            println!("{}", only.value.as_deref().unwrap_or(""));
+            out!("{}", only.value.as_deref().unwrap_or(""));
         }
         (Format::Text, several) => {
             for setting in several {
                 let value = setting.value.as_deref().unwrap_or("");
-                println!("{}={}", setting.key, shell_word(value));
+                out!("{}={}", setting.key, shell_word(value));
             }
         }
     }
@@ -90,7 +91,7 @@ fn set_in_file(cx: &Cx, key: &Key, value: Option<&str>) -> Result<ExitCode, CliE
     };
     match cx.format {
         Format::Json => print_json(&set),
-        Format::Text => println!("{} is set in {}; pgmd is not running", set.key, set.file),
+        Format::Text => out!("{} is set in {}; pgmd is not running", set.key, set.file),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -114,17 +115,17 @@ fn refused(error: Error) -> CliError {
 
 fn print_reloaded(reloaded: &Reloaded) {
     for line in &reloaded.applied {
-        println!("applied: {line}");
+        out!("applied: {line}");
     }
     for line in &reloaded.restart_required {
-        println!("restart required: {line}");
+        out!("restart required: {line}");
     }
     if reloaded.applied.is_empty() && reloaded.restart_required.is_empty() {
-        println!("nothing has changed");
+        out!("nothing has changed");
     }
     let waits = |effect| effect == SettingEffect::RestartRequired;
     if reloaded.changes.iter().any(|change| waits(change.effect)) {
-        println!("until pgmd starts again, the values before the arrows are in force");
+        out!("until pgmd starts again, the values before the arrows are in force");
     }
 }
 
@@ -149,16 +150,16 @@ fn print_table(list: &SettingList) {
             when(setting.reload).to_owned(),
         ]);
     }
-    print!("{table}");
+    out_text!("{table}");
 }
 
 fn print_description(setting: &SettingValue) {
-    println!(
+    out!(
         "{} = {}",
         setting.key,
         setting.value.as_deref().unwrap_or("-")
     );
-    println!("    {}", setting.help);
+    out!("    {}", setting.help);
     let mut facts = vec![setting.kind.clone()];
     if !setting.choices.is_empty() {
         facts.push(setting.choices.join(" | "));
@@ -172,14 +173,14 @@ fn print_description(setting: &SettingValue) {
     if let Some(default) = &setting.default {
         facts.push(format!("by default {default}"));
     }
-    println!("    {}", facts.join("; "));
-    println!(
+    out!("    {}", facts.join("; "));
+    out!(
         "    from: {}; a change takes effect {}",
         source(setting),
         when(setting.reload)
     );
     if let Some(pending) = &setting.pending {
-        println!("    after a restart: {pending}");
+        out!("    after a restart: {pending}");
     }
 }
 

@@ -12,6 +12,7 @@ use crate::arguments::{ConfImportArguments, Format};
 use crate::error::{CliError, Failure};
 use crate::import::{Finding, Imported, Outcome, import};
 use crate::output::print_json;
+use crate::output::stdout::out;
 
 /// A configuration is small; a larger file is something else.
 const BYTES_MAX: u64 = 4 << 20;
@@ -72,30 +73,30 @@ fn print_report(imported: &Imported, output: Option<&Path>) {
         if of_it.is_empty() {
             continue;
         }
-        println!("{heading}:");
+        out!("{heading}:");
         // What there is the same to say about, stands in one line.
         for alike in of_it.chunk_by(|one, other| is_alike(one, other)) {
-            println!("  {}", pgmd::log::escaped(&described(alike)));
+            out!("  {}", pgmd::log::escaped(&described(alike)));
         }
-        println!();
+        out!();
     }
     match output {
         Some(output) => print_next_steps(imported, output),
-        None => println!("nothing was written; -o DIR/pgmd.ron writes the configuration"),
+        None => out!("nothing was written; -o DIR/pgmd.ron writes the configuration"),
     }
 }
 
 fn print_next_steps(imported: &Imported, output: &Path) {
     let file = output.display();
-    println!("wrote {file}, servers: {}\n\nNext:", imported.servers);
-    println!("  stop pgmoneta: a replication slot has one user");
+    out!("wrote {file}, servers: {}\n\nNext:", imported.servers);
+    out!("  stop pgmoneta: a replication slot has one user");
     let mut findings = imported.findings.iter();
     if findings.any(|finding| finding.outcome == Outcome::EnterAgain) {
-        println!("  pgm-cli -c {file} admin master-key");
-        println!("  enter the passwords that are named above");
+        out!("  pgm-cli -c {file} admin master-key");
+        out!("  enter the passwords that are named above");
     }
-    println!("  pgm-cli -c {file} check");
-    println!("  pgmd -c {file}");
+    out!("  pgm-cli -c {file} check");
+    out!("  pgmd -c {file}");
 }
 
 /// Whether both are left out for the same reason.

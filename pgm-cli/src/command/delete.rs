@@ -9,6 +9,7 @@ use pgmd::operations;
 use super::{Cx, daemon, offline};
 use crate::arguments::{DeleteArguments, Format};
 use crate::error::CliError;
+use crate::output::stdout::out;
 use crate::output::{bytes, print_json};
 
 pub(super) fn run(cx: &Cx, arguments: DeleteArguments) -> Result<ExitCode, CliError> {
@@ -39,7 +40,7 @@ pub(super) fn run(cx: &Cx, arguments: DeleteArguments) -> Result<ExitCode, CliEr
     };
     match cx.format {
         Format::Json => print_json(&deleted),
-        Format::Text => println!(
+        Format::Text => out!(
             "deleted backup {} of {}: {} objects, {}",
             deleted.label,
             deleted.server,

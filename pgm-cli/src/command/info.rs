@@ -8,6 +8,7 @@ use super::list_backup::status;
 use super::{Cx, daemon, offline, verify};
 use crate::arguments::{Format, InfoArguments};
 use crate::error::CliError;
+use crate::output::stdout::out;
 use crate::output::{bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, arguments: InfoArguments) -> Result<ExitCode, CliError> {
@@ -114,7 +115,7 @@ fn print_said(details: &BackupDetails) {
 }
 
 fn line(name: &str, value: &dyn std::fmt::Display) {
-    println!("{name:<18}{value}");
+    out!("{name:<18}{value}");
 }
 
 fn optional<T: std::fmt::Display>(name: &str, value: Option<&T>) {

@@ -12,6 +12,7 @@ use super::{Cx, check};
 use crate::arguments::{CheckArguments, Format, InitArguments};
 use crate::error::{CliError, Failure};
 use crate::locate::CONFIG_FILE;
+use crate::output::stdout::out;
 
 pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliError> {
     let directory = std::path::absolute(&arguments.target)
@@ -31,7 +32,7 @@ pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliErr
     };
     write_configuration(&file, &sample.text())?;
     if cx.format == Format::Text {
-        println!("wrote {}", file.display());
+        out!("wrote {}", file.display());
     }
     if arguments.no_check {
         return Ok(ExitCode::SUCCESS);
@@ -90,13 +91,13 @@ fn failed(verb: &str, path: &Path, error: &std::io::Error) -> CliError {
 
 fn print_next_steps(directory: &Path, arguments: &InitArguments) {
     let directory = shell_word(directory);
-    println!("\nNext:");
-    println!(
+    out!("\nNext:");
+    out!(
         "  pgmd -D {directory}                      # streams WAL; run it under your service manager"
     );
     if let Some((server, _)) = arguments.servers.first() {
-        println!("  pgm-cli -D {directory} backup {server}");
-        println!("  pgm-cli -D {directory} restore {server} newest NEW_DATA_DIRECTORY");
+        out!("  pgm-cli -D {directory} backup {server}");
+        out!("  pgm-cli -D {directory} restore {server} newest NEW_DATA_DIRECTORY");
     }
 }
 

@@ -7,8 +7,9 @@ use pgm_mgmt::{
 };
 
 use super::{Cx, daemon};
-use crate::arguments::{Format, JobCommand, JobLsArguments};
+use crate::arguments::{ClearCommand, Format, JobCommand, JobLsArguments};
 use crate::error::CliError;
+use crate::output::stdout::{out, out_text};
 use crate::output::{Table, bytes, print_json};
 
 pub(super) fn run(cx: &Cx, command: JobCommand) -> Result<ExitCode, CliError> {
@@ -26,7 +27,7 @@ pub(super) fn detach(cx: &Cx, request: Request) -> Result<ExitCode, CliError> {
         Response::Started(StartedJob { job }) => {
             match cx.format {
                 Format::Json => print_json(&StartedJob { job }),
-                Format::Text => println!("{job}"),
+                Format::Text => out!("{job}"),
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -34,13 +35,17 @@ pub(super) fn detach(cx: &Cx, request: Request) -> Result<ExitCode, CliError> {
     }
 }
 
-/// Forgets the jobs that have ended.
-pub(super) fn clear(cx: &Cx) -> Result<ExitCode, CliError> {
-    match daemon::call(cx, &Request::ClearJobs)? {
+/// Forgets the jobs that have ended, or what was counted.
+pub(super) fn clear(cx: &Cx, what: ClearCommand) -> Result<ExitCode, CliError> {
+    let (request, forgotten) = match what {
+        ClearCommand::Jobs => (Request::ClearJobs, "jobs are forgotten"),
+        ClearCommand::Metrics => (Request::ClearMetrics, "counters begin anew"),
+    };
+    match daemon::call(cx, &request)? {
         Response::Cleared(cleared) => {
             match cx.format {
                 Format::Json => print_json(&cleared),
-                Format::Text => println!("{} jobs are forgotten", cleared.entries),
+                Format::Text => out!("{} {forgotten}", cleared.entries),
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -60,12 +65,12 @@ fn list(cx: &Cx, arguments: JobLsArguments) -> Result<ExitCode, CliError> {
             match cx.format {
                 Format::Json => print_json(&list),
                 Format::Text if list.jobs.is_empty() => match scope {
-                    JobScope::All => println!("no job is remembered"),
+                    JobScope::All => out!("no job is remembered"),
                     JobScope::Unfinished => {
-                        println!("no job waits or runs; --all lists those that have ended");
+                        out!("no job waits or runs; --all lists those that have ended");
                     }
                 },
-                Format::Text => print!("{}", table(&list.jobs)),
+                Format::Text => out_text!("{}", table(&list.jobs)),
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -90,7 +95,7 @@ fn cancel(cx: &Cx, job: JobId) -> Result<ExitCode, CliError> {
         Response::Cancelling(job) => {
             match cx.format {
                 Format::Json => print_json(&serde_json::json!({ "job": job })),
-                Format::Text => println!("job {job} is told to end; pgm-cli job wait {job}"),
+                Format::Text => out!("job {job} is told to end; pgm-cli job wait {job}"),
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -108,7 +113,7 @@ fn wait(cx: &Cx, job: JobId) -> Result<ExitCode, CliError> {
     }
     match cx.format {
         Format::Json => print_json(&record),
-        Format::Text => println!(
+        Format::Text => out!(
             "job {job}: {} of {} is {}{}",
             record.kind,
             record.server,
@@ -150,7 +155,7 @@ fn outcome(job: &JobRecord) -> String {
 }
 
 fn print_record(record: &JobRecord) {
-    let line = |name: &str, value: &dyn std::fmt::Display| println!("{name:<12}{value}");
+    let line = |name: &str, value: &dyn std::fmt::Display| out!("{name:<12}{value}");
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     line("Job", &record.job);
     line("Kind", &record.kind);

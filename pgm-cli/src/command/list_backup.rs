@@ -7,6 +7,7 @@ use pgm_mgmt::{BackupList, BackupStatus, Request, Response, ServerBackups};
 use super::{Cx, daemon, offline, verify};
 use crate::arguments::{Format, ListBackupArguments, Order};
 use crate::error::CliError;
+use crate::output::stdout::{out, out_text};
 use crate::output::{Table, bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, arguments: ListBackupArguments) -> Result<ExitCode, CliError> {
@@ -74,7 +75,7 @@ fn print_list(list: &BackupList) {
             ]);
         }
     }
-    print!("{table}");
+    out_text!("{table}");
     for server in &list.servers {
         print_remarks(server);
     }
@@ -82,12 +83,15 @@ fn print_list(list: &BackupList) {
 
 fn print_remarks(server: &ServerBackups) {
     if server.backups.is_empty() {
-        println!("{}: no backup yet", server.server);
+        out!("{}: no backup yet", server.server);
     }
     for gap in &server.gaps {
-        println!(
+        out!(
             "{}: WAL is missing on timeline {} from {} to {}: no restore crosses it",
-            server.server, gap.timeline, gap.from, gap.to
+            server.server,
+            gap.timeline,
+            gap.from,
+            gap.to
         );
     }
 }

@@ -9,6 +9,7 @@ use super::{Cx, daemon, offline};
 use crate::arguments::{AnnotateArguments, Format, MarkArguments};
 use crate::error::CliError;
 use crate::output::print_json;
+use crate::output::stdout::out;
 
 pub(super) fn retain(cx: &Cx, arguments: MarkArguments) -> Result<ExitCode, CliError> {
     let (server, backup) = (arguments.server, BackupChoice::parse(&arguments.backup));
@@ -67,8 +68,8 @@ fn print(cx: &Cx, marks: &BackupMarks) {
     } else {
         "may be deleted"
     };
-    println!("backup {} of {} {kept}", marks.label, marks.server);
+    out!("backup {} of {} {kept}", marks.label, marks.server);
     for note in &marks.annotations {
-        println!("{}: {}", note.key, note.text);
+        out!("{}: {}", note.key, note.text);
     }
 }

@@ -22,6 +22,7 @@ mod ping;
 mod progress;
 mod repository;
 mod restore;
+mod retention;
 mod shutdown;
 mod status;
 mod status_details;
@@ -40,7 +41,7 @@ use std::process::ExitCode;
 use pgm_mgmt::{Client, Deadlines};
 use pgmd::config::Config;
 
-use crate::arguments::{Arguments, ClearCommand, Command, Format, WalCommand};
+use crate::arguments::{Arguments, Command, Format, WalCommand};
 use crate::error::CliError;
 use crate::locate;
 use crate::remote::Remote;
@@ -100,6 +101,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Restore(arguments) => restore::run(&cx, arguments),
         Command::Archive(arguments) => archive::run(&cx, arguments),
         Command::Delete(arguments) => delete::run(&cx, arguments),
+        Command::Retention(arguments) => retention::run(&cx, arguments),
         Command::Retain(arguments) => mark::retain(&cx, arguments),
         Command::Expunge(arguments) => mark::expunge(&cx, arguments),
         Command::Annotate(arguments) => mark::annotate(&cx, arguments),
@@ -108,7 +110,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Progress(arguments) => progress::run(&cx, &arguments),
         Command::Mode(arguments) => mode::run(&cx, arguments),
         Command::Job(command) => job::run(&cx, command),
-        Command::Clear(ClearCommand::Jobs) => job::clear(&cx),
+        Command::Clear(what) => job::clear(&cx, what),
         Command::Wal(WalCommand::Get(arguments)) => wal_get::run(&cx, &arguments),
         Command::Wal(WalCommand::Receive(arguments)) => wal_receive::run(&cx, &arguments),
         Command::Admin(command) => admin::run(&cx, command),

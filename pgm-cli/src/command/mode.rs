@@ -8,6 +8,7 @@ use super::{Cx, daemon};
 use crate::arguments::{Format, Mode, ModeArguments};
 use crate::error::CliError;
 use crate::output::print_json;
+use crate::output::stdout::out;
 
 pub(super) fn run(cx: &Cx, arguments: ModeArguments) -> Result<ExitCode, CliError> {
     let set = arguments.mode.map(|mode| match mode {
@@ -30,9 +31,9 @@ pub(super) fn run(cx: &Cx, arguments: ModeArguments) -> Result<ExitCode, CliErro
 fn print(report: &ModeReport) {
     let ModeReport { server, mode, .. } = report;
     let now = if report.changed { " now" } else { "" };
-    println!("{server} is {mode}{now}");
+    out!("{server} is {mode}{now}");
     if let (ServerMode::Offline, Some(lsn)) = (mode, report.durable_lsn) {
-        println!(
+        out!(
             "its wal is durable, and reported as flushed, up to {lsn}; its slot keeps what follows"
         );
     }

@@ -8,15 +8,18 @@ use super::{Cx, daemon};
 use crate::arguments::Format;
 use crate::error::CliError;
 use crate::output::print_json;
+use crate::output::stdout::out;
 
 pub(super) fn run(cx: &Cx) -> Result<ExitCode, CliError> {
     match daemon::call(cx, &Request::Ping)? {
         Response::Pong(pong) => {
             match cx.format {
                 Format::Json => print_json(&pong),
-                Format::Text => println!(
+                Format::Text => out!(
                     "pgmd {} is running (process {}, since {})",
-                    pong.version, pong.pid, pong.started
+                    pong.version,
+                    pong.pid,
+                    pong.started
                 ),
             }
             Ok(ExitCode::SUCCESS)

@@ -8,6 +8,7 @@ use pgm_mgmt::{JobProgress, Request, Response, RunningJobs};
 use super::{Cx, daemon};
 use crate::arguments::{Format, ProgressArguments};
 use crate::error::CliError;
+use crate::output::stdout::{out, out_text};
 use crate::output::{Table, bytes, print_json, print_json_line, seconds};
 
 /// How often `--follow` looks.
@@ -20,8 +21,8 @@ pub(super) fn run(cx: &Cx, arguments: &ProgressArguments) -> Result<ExitCode, Cl
     let running = ask(cx, arguments)?;
     match cx.format {
         Format::Json => print_json(&running),
-        Format::Text if running.jobs.is_empty() => println!("no job is running"),
-        Format::Text => print!("{}", table(&running.jobs)),
+        Format::Text if running.jobs.is_empty() => out!("no job is running"),
+        Format::Text => out_text!("{}", table(&running.jobs)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -32,8 +33,8 @@ fn follow(cx: &Cx, arguments: &ProgressArguments) -> Result<ExitCode, CliError> 
         let running = ask(cx, arguments)?;
         match cx.format {
             Format::Json => print_json_line(&running),
-            Format::Text if running.jobs.is_empty() => println!("no job is running"),
-            Format::Text => println!("{}", table(&running.jobs)),
+            Format::Text if running.jobs.is_empty() => out!("no job is running"),
+            Format::Text => out!("{}", table(&running.jobs)),
         }
         if running.jobs.is_empty() {
             return Ok(ExitCode::SUCCESS);

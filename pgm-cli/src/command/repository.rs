@@ -9,6 +9,7 @@ use super::Cx;
 use crate::arguments::{Format, RepositoryCommand};
 use crate::error::CliError;
 use crate::output::print_json;
+use crate::output::stdout::out;
 
 pub(super) fn run(cx: &Cx, command: &RepositoryCommand) -> Result<ExitCode, CliError> {
     match command {
@@ -28,15 +29,15 @@ fn accept(cx: &Cx) -> Result<ExitCode, CliError> {
     let place = known.path.display();
     match before {
         Some(before) if before.id == known.id => {
-            println!("{place} is the repository already ({})", known.id);
+            out!("{place} is the repository already ({})", known.id);
         }
-        Some(before) => println!(
+        Some(before) => out!(
             "{place} is the repository from now on ({}), no longer {} ({})",
             known.id,
             before.path.display(),
             before.id
         ),
-        None => println!("{place} is the repository from now on ({})", known.id),
+        None => out!("{place} is the repository from now on ({})", known.id),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -15,6 +15,7 @@ use pgmd::restore::PreparedRestore;
 use super::{Cx, daemon, job, offline};
 use crate::arguments::{Format, RestoreArguments, StopArguments, TargetAction, TargetArguments};
 use crate::error::{CliError, Failure};
+use crate::output::stdout::out;
 use crate::output::{bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, arguments: RestoreArguments) -> Result<ExitCode, CliError> {
@@ -131,7 +132,7 @@ fn print_plan(cx: &Cx, plan: &PlannedRestore) {
     if cx.format == Format::Json {
         return print_json(plan);
     }
-    let line = |name: &str, value: &dyn std::fmt::Display| println!("{name:<12}{value}");
+    let line = |name: &str, value: &dyn std::fmt::Display| out!("{name:<12}{value}");
     line("Server", &plan.server);
     line("Backup", &plan.label);
     line("Directory", &plan.directory);
@@ -154,14 +155,14 @@ fn print_plan(cx: &Cx, plan: &PlannedRestore) {
     for (index, step) in plan.steps.iter().enumerate() {
         line(if index == 0 { "Steps" } else { "" }, step);
     }
-    println!("nothing was written");
+    out!("nothing was written");
 }
 
 fn print_outcome(cx: &Cx, outcome: &RestoreOutcome) {
     if cx.format == Format::Json {
         return print_json(outcome);
     }
-    println!(
+    out!(
         "restored backup {} of {} into {}: {} files, {} in {}",
         outcome.label,
         outcome.server,
@@ -170,9 +171,10 @@ fn print_outcome(cx: &Cx, outcome: &RestoreOutcome) {
         bytes(outcome.raw_bytes),
         seconds(outcome.elapsed_ms as f64 / 1000.0)
     );
-    println!(
+    out!(
         "start it and it recovers to {}: pg_ctl -D {} start",
-        outcome.target, outcome.directory
+        outcome.target,
+        outcome.directory
     );
     for warning in &outcome.warnings {
         eprintln!("warning: {warning}");

@@ -8,6 +8,7 @@ use super::{Cx, daemon};
 use crate::arguments::Format;
 use crate::error::CliError;
 use crate::output::print_json;
+use crate::output::stdout::out;
 
 pub(super) fn run(cx: &Cx) -> Result<ExitCode, CliError> {
     match daemon::call(cx, &Request::Shutdown)? {
@@ -18,9 +19,9 @@ pub(super) fn run(cx: &Cx) -> Result<ExitCode, CliError> {
             match cx.format {
                 Format::Json => print_json(&stopping),
                 Format::Text if cx.is_elsewhere() => {
-                    println!("pgmd (process {} there) is stopping", stopping.pid);
+                    out!("pgmd (process {} there) is stopping", stopping.pid);
                 }
-                Format::Text => println!("pgmd (process {}) has stopped", stopping.pid),
+                Format::Text => out!("pgmd (process {}) has stopped", stopping.pid),
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -8,6 +8,7 @@ use pgm_proto::Lsn;
 use super::{Cx, daemon, progress, status_details};
 use crate::arguments::{Format, StatusArguments};
 use crate::error::CliError;
+use crate::output::stdout::{out, out_text};
 use crate::output::{Table, bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, arguments: StatusArguments) -> Result<ExitCode, CliError> {
@@ -30,14 +31,16 @@ pub(super) fn run(cx: &Cx, arguments: StatusArguments) -> Result<ExitCode, CliEr
 }
 
 pub(super) fn print_status(status: &DaemonStatus) {
-    println!(
+    out!(
         "pgmd {} (process {}, since {})",
-        status.version, status.pid, status.started
+        status.version,
+        status.pid,
+        status.started
     );
     let free = status
         .repository_free_bytes
         .map_or_else(|| "unknown".into(), bytes);
-    println!("repository {}, {free} free\n", status.repository);
+    out!("repository {}, {free} free\n", status.repository);
     let mut table = Table::new([
         "SERVER", "STATE", "TIMELINE", "RECEIVED", "DURABLE", "ARCHIVED", "LAG", "RPO", "SPOOL",
         "BACKUPS", "NEWEST",
@@ -45,12 +48,12 @@ pub(super) fn print_status(status: &DaemonStatus) {
     for server in &status.servers {
         table.row(server_row(server));
     }
-    print!("{table}");
+    out_text!("{table}");
     for server in &status.servers {
         print_troubles(server);
     }
     if !status.jobs.is_empty() {
-        print!("\n{}", progress::table(&status.jobs));
+        out_text!("\n{}", progress::table(&status.jobs));
     }
 }
 
@@ -83,19 +86,21 @@ fn print_troubles(server: &ServerStatus) {
             .last_error_at
             .as_ref()
             .map(|at| format!(" (at {at})"));
-        println!("\n{name}: {error}{}", at.unwrap_or_default());
+        out!("\n{name}: {error}{}", at.unwrap_or_default());
         if let Some(hint) = &server.hint {
-            println!("HINT: {hint}");
+            out!("HINT: {hint}");
         }
     }
     // A hole that no backup lies behind is the last error, with a hint; the others are only of interest.
     for gap in &server.gaps {
-        println!(
+        out!(
             "\n{name}: no restore crosses {} to {} on timeline {}: WAL is missing",
-            gap.from, gap.to, gap.timeline
+            gap.from,
+            gap.to,
+            gap.timeline
         );
     }
     if let Some(error) = &server.repository_error {
-        println!("\n{name}: {error}");
+        out!("\n{name}: {error}");
     }
 }

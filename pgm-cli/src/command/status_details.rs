@@ -8,6 +8,7 @@ use pgm_proto::ServerName;
 use super::{Cx, daemon, status};
 use crate::arguments::Format;
 use crate::error::CliError;
+use crate::output::stdout::out;
 use crate::output::{bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, server: Option<ServerName>) -> Result<ExitCode, CliError> {
@@ -25,7 +26,7 @@ pub(super) fn run(cx: &Cx, server: Option<ServerName>) -> Result<ExitCode, CliEr
 
 fn print(details: &StatusDetails) {
     status::print_status(&details.status);
-    println!();
+    out!();
     line("Uptime", &seconds(details.uptime_seconds as f64));
     line("Repository", &medium(&details.repository));
     line("Spool", &medium(&details.spool));
@@ -40,7 +41,7 @@ fn print(details: &StatusDetails) {
 }
 
 fn print_server(server: &ServerDetails) {
-    println!("\n{}", server.server);
+    out!("\n{}", server.server);
     line("Mode", server.mode.name());
     if let Some(pid) = server.worker_pid {
         let age = server
@@ -105,5 +106,5 @@ fn medium(medium: &MediumDetails) -> String {
 }
 
 fn line(name: &str, value: &str) {
-    println!("{name:<12}{value}");
+    out!("{name:<12}{value}");
 }

@@ -11,6 +11,7 @@ use pgmd::operations;
 use super::{Cx, daemon, job, offline};
 use crate::arguments::{Format, VerifyArguments};
 use crate::error::CliError;
+use crate::output::stdout::{out, out_text};
 use crate::output::{Table, bytes, print_json, seconds};
 
 /// Ends with 1 if anything is damaged.
@@ -52,7 +53,7 @@ pub(super) fn run(cx: &Cx, arguments: VerifyArguments) -> Result<ExitCode, CliEr
 
 fn print(verified: &Verified, files: ListedFiles) {
     if verified.backups.is_empty() {
-        println!("{}: no backup yet", verified.server);
+        out!("{}: no backup yet", verified.server);
         return;
     }
     let mut table = Table::new([
@@ -71,7 +72,7 @@ fn print(verified: &Verified, files: ListedFiles) {
             seconds(verification.elapsed_ms as f64 / 1000.0),
         ]);
     }
-    print!("{table}");
+    out_text!("{table}");
     for backup in &verified.backups {
         print_findings(backup);
         print_files(backup, files);
@@ -86,14 +87,14 @@ fn print(verified: &Verified, files: ListedFiles) {
 
 fn print_findings(backup: &VerifiedBackup) {
     for finding in &backup.findings {
-        println!("{}: {}", backup.label, sentence(finding));
+        out!("{}: {}", backup.label, sentence(finding));
     }
     let more = backup
         .verification
         .findings_total
         .saturating_sub(backup.findings.len() as u64);
     if more > 0 {
-        println!("{}: and {more} more", backup.label);
+        out!("{}: and {more} more", backup.label);
     }
 }
 
@@ -101,7 +102,7 @@ fn print_files(backup: &VerifiedBackup, files: ListedFiles) {
     if backup.files.is_empty() {
         return;
     }
-    println!();
+    out!();
     let mut table = Table::new(["FILE", "SIZE", "EXPECTED", "FOUND", ""]);
     for file in &backup.files {
         table.row([
@@ -112,13 +113,13 @@ fn print_files(backup: &VerifiedBackup, files: ListedFiles) {
             if file.sound { "sound" } else { "damaged" }.to_owned(),
         ]);
     }
-    print!("{table}");
+    out_text!("{table}");
     if backup.files_omitted > 0 {
         let which = match files {
             ListedFiles::Failed => "damaged files",
             ListedFiles::All => "files",
         };
-        println!("and {} {which} more", backup.files_omitted);
+        out!("and {} {which} more", backup.files_omitted);
     }
 }
 

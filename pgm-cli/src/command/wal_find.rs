@@ -16,6 +16,7 @@ use super::wal_source::WalSource;
 use crate::arguments::{Format, WalFindArguments};
 use crate::error::{CliError, Failure, chain};
 use crate::output::print_json_line;
+use crate::output::stdout::out;
 
 pub(super) fn run(cx: &Cx, arguments: &WalFindArguments) -> Result<ExitCode, CliError> {
     let wal = WalSource::open(cx, &arguments.source)?;
@@ -153,10 +154,10 @@ impl<'a> Search<'a> {
 
 impl Found {
     fn print(&self) {
-        println!("{}, transaction {} at {}", self.what, self.xid, self.time);
-        println!("  just before it: --target-lsn {} --exclusive", self.lsn);
+        out!("{}, transaction {} at {}", self.what, self.xid, self.time);
+        out!("  just before it: --target-lsn {} --exclusive", self.lsn);
         if let Some(before) = self.before {
-            println!("  the transaction before it ended at {before}");
+            out!("  the transaction before it ended at {before}");
         }
     }
 

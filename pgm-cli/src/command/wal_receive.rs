@@ -22,6 +22,7 @@ use super::Cx;
 use crate::arguments::{Format, WalReceiveArguments};
 use crate::error::{CliError, Failure, chain};
 use crate::output::print_json;
+use crate::output::stdout::out;
 
 pub(super) fn run(cx: &Cx, arguments: &WalReceiveArguments) -> Result<ExitCode, CliError> {
     let conninfo: ConnInfo = arguments
@@ -56,7 +57,7 @@ pub(super) fn run(cx: &Cx, arguments: &WalReceiveArguments) -> Result<ExitCode, 
     let durable = watch.durable.map(|lsn| lsn.to_string());
     match cx.format {
         Format::Json => print_json(&serde_json::json!({ "durable_lsn": durable })),
-        Format::Text => println!(
+        Format::Text => out!(
             "durable up to {}",
             durable.as_deref().unwrap_or("nothing yet")
         ),

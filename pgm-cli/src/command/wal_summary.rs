@@ -13,6 +13,7 @@ use super::Cx;
 use super::wal_source::WalSource;
 use crate::arguments::{Format, WalSummaryArguments};
 use crate::error::{CliError, Failure, chain};
+use crate::output::stdout::out;
 
 pub(super) fn run(cx: &Cx, arguments: &WalSummaryArguments) -> Result<ExitCode, CliError> {
     let summary = match summary_file(arguments) {
@@ -100,7 +101,7 @@ fn write(summary: &Summary, folder: &Path) -> Result<(), CliError> {
         .write_postgresql(&mut out)
         .and_then(|()| out.flush())
         .map_err(|error| failed_at("write", &path, &error))?;
-    println!("{}", path.display());
+    out!("{}", path.display());
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use super::Cx;
 use super::wal_source::WalSource;
 use crate::arguments::{Format, WalVerifyArguments};
 use crate::error::{CliError, Failure, chain};
+use crate::output::stdout::out;
 use crate::output::{self, print_json};
 
 /// How much one reader takes at a time, at least.
@@ -52,23 +53,25 @@ fn print_text(checked: &[(Run, Verified)], gaps: &[(Lsn, Lsn)]) {
     for (index, (run, verified)) in checked.iter().enumerate() {
         if index > 0 {
             let (from, to) = gaps[index - 1];
-            println!("missing: the WAL from {from} to {to}");
+            out!("missing: the WAL from {from} to {to}");
         }
         let end = verified.end.as_ref().map_or(run.end, |end| end.lsn);
-        println!(
+        out!(
             "{} to {end}: {} records, {}",
             verified.first.unwrap_or(run.start),
             verified.records,
             output::bytes(verified.record_bytes)
         );
         for damage in &verified.damages {
-            println!(
+            out!(
                 "damaged: {} in segment {}: {}",
-                damage.lsn, damage.segment, damage.reason
+                damage.lsn,
+                damage.segment,
+                damage.reason
             );
         }
         if let Some(end) = &verified.end {
-            println!("ends at {}: {}", end.lsn, end.reason);
+            out!("ends at {}: {}", end.lsn, end.reason);
         }
     }
 }

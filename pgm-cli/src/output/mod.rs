@@ -1,12 +1,14 @@
 //! What is printed: tables and sentences for people, one JSON document for programs, progress bars on terminals.
 
 pub(crate) mod progress;
+pub(crate) mod stdout;
 mod table;
 
 use serde::Serialize;
 
 use crate::arguments::Format;
 use crate::error::CliError;
+use crate::output::stdout::out;
 
 pub(crate) use table::Table;
 
@@ -25,7 +27,7 @@ pub(crate) fn print_error(format: Format, error: &CliError) {
 /// Prints one JSON document.
 pub(crate) fn print_json(document: &impl Serialize) {
     match serde_json::to_string_pretty(document) {
-        Ok(text) => println!("{text}"),
+        Ok(text) => out!("{text}"),
         Err(error) => eprintln!("pgm-cli: error: the result cannot be written as JSON: {error}"),
     }
 }
@@ -33,7 +35,7 @@ pub(crate) fn print_json(document: &impl Serialize) {
 /// Prints one JSON document on a line of its own, for those who read one after the other.
 pub(crate) fn print_json_line(document: &impl Serialize) {
     match serde_json::to_string(document) {
-        Ok(text) => println!("{text}"),
+        Ok(text) => out!("{text}"),
         Err(error) => eprintln!("pgm-cli: error: the result cannot be written as JSON: {error}"),
     }
 }

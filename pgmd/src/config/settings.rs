@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pgm_backup::retention::RetentionPolicy;
 use pgm_proto::{ConnInfo, Defaults, ServerName, SlotName};
 use pgm_storage::Compression;
 
@@ -38,6 +39,10 @@ settings! {
         jobs_max: usize = Is("2"), Live, limits("1", "64");
         /// How many finished jobs are remembered.
         jobs_history: usize = Is("1000"), Live, limits("0", "1000000");
+        /// Which backups are kept, such as `last 3, window 14d, days 7, weeks 4, months 12, years 3`; the rest expires.
+        retention: RetentionPolicy = Is("everything"), Live;
+        /// How often what has expired is removed; 0: only on command.
+        retention_interval: Duration = Is("1h"), Live, limits("0", "30d");
         /// How long a stopping daemon waits for its workers before it ends them by force.
         shutdown_timeout: Duration = Is("10s"), Live, limits("1s", "10min");
         /// Whether pgmd's processes say in the list of processes what they do.
@@ -197,6 +202,8 @@ settings! {
         backup_max_rate: Option<ByteSize> = Unset("as fast as it goes"), Live, limits("32KiB", "1GiB");
         /// The older form of backup_max_rate, in KiB a second.
         backup_max_rate_kib: Option<u32> = Unset(""), Live, limits("32", "1048576");
+        /// Which of its backups are kept, when not as for all servers.
+        retention: Option<RetentionPolicy> = Unset("as for all servers"), Live;
         /// Whether pgmd works for it from the start (online), or leaves it alone until told otherwise (offline).
         mode: ServerMode = Is("online"), NewWorkers;
     }

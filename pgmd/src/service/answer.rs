@@ -78,6 +78,9 @@ async fn carry_out(
         } => mark(daemon, server, backup, Mark::Annotate(change)).await?,
         Request::Verify(options) => return operations::verify(daemon, caller, options),
         Request::Archive(options) => return operations::archive(daemon, caller, options).await,
+        Request::Retention(options) => {
+            return operations::retain_by_policy(daemon, caller, options);
+        }
         Request::Progress => Response::Jobs(RunningJobs {
             jobs: daemon.jobs().progress(),
         }),
@@ -92,6 +95,7 @@ async fn carry_out(
             set: Some(mode),
         } => Response::Mode(daemon.set_mode(&server, mode).await?),
         Request::ClearJobs => jobs::clear(daemon, caller),
+        Request::ClearMetrics => jobs::clear_metrics(daemon, caller),
         Request::ReloadUsers => {
             let reloaded = daemon.reload_users().await;
             Response::UsersReloaded(reloaded.map_err(|error| error.to_answer())?)

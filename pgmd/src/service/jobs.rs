@@ -63,3 +63,10 @@ pub(super) fn clear(daemon: &Daemon, caller: &Caller) -> Response {
     info!("the history of jobs ({entries} entries) is cleared by {caller}");
     Response::Cleared(Cleared { entries })
 }
+
+/// Begins the counters anew.
+pub(super) fn clear_metrics(daemon: &Daemon, caller: &Caller) -> Response {
+    let entries = daemon.tally().clear() as u64;
+    info!("the counters of the metrics ({entries}) are cleared by {caller}");
+    Response::Cleared(Cleared { entries })
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pgm_mgmt::{
     AnnotationChange, ArchiveOptions, BackupChoice, BackupMarks, Error, ErrorCode, JobKind,
-    Response, VerifyOptions,
+    Response, RetentionOptions, VerifyOptions,
 };
 use pgm_proto::ServerName;
 
@@ -12,6 +12,7 @@ use super::answer::{Answer, blocking};
 use super::caller::Caller;
 use crate::config::Config;
 use crate::operations::{self, Place};
+use crate::retention;
 use crate::secrets::master_key;
 use crate::supervisor::{Daemon, JobRequest};
 use crate::tarball::{Sealing, TarFile};
@@ -75,6 +76,23 @@ pub(super) async fn archive(
         kind: JobKind::Archive,
         server: &server,
         task: Task::Archive { options, key },
+    };
+    daemon.start_job(asked).map(Answer::Job)
+}
+
+/// Starts a run of retention.
+pub(super) fn retain_by_policy(
+    daemon: &Arc<Daemon>,
+    caller: &Caller,
+    options: RetentionOptions,
+) -> Result<Answer, Error> {
+    let server = options.server.clone();
+    let options = retention::with_policy(&daemon.config(), options);
+    let asked = JobRequest {
+        caller,
+        kind: JobKind::Retention,
+        server: &server,
+        task: Task::Retention { options },
     };
     daemon.start_job(asked).map(Answer::Job)
 }

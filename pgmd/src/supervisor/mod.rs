@@ -16,6 +16,7 @@ mod modes;
 mod notify;
 mod receivers;
 mod reload;
+mod schedule;
 pub(crate) mod secret_command;
 mod signals;
 mod slots;
@@ -170,6 +171,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     });
     let http = http.map(|http| http.start(&daemon)).transpose()?;
     let http = http.map(tokio::spawn);
+    let schedule = tokio::spawn(schedule::keep(Arc::clone(&daemon)));
     notifier.ready("running");
     loop {
         let signal = tokio::select! {
@@ -201,6 +203,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
         }
     }
     notifier.stopping();
+    schedule.abort();
     daemon.stop_all().await;
     serving.abort();
     if let Some(serving) = serving_remote {

@@ -83,6 +83,20 @@ impl Tally {
         lock(&self.0).clone()
     }
 
+    /// Begins to count anew; gives how many counters there were. What was read of the configuration last stays known.
+    pub fn clear(&self) -> usize {
+        let mut counts = lock(&self.0);
+        let configuration = counts.configuration.take();
+        let old = std::mem::replace(
+            &mut *counts,
+            Counts {
+                configuration,
+                ..Counts::default()
+            },
+        );
+        old.jobs.len() + old.requests.len() + old.login_failures.len()
+    }
+
     /// A request was answered; a job that it started counts as answered, too.
     pub fn request<T>(&self, name: &'static str, answer: &Result<T, Error>) {
         let result = answer

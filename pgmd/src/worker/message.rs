@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 
 use pgm_mgmt::{
-    ArchiveOptions, BackupChoice, BackupOptions, Error, Gap, RestoreOptions, VerifyOptions,
+    ArchiveOptions, BackupChoice, BackupOptions, Error, Gap, RestoreOptions, RetentionOptions,
+    VerifyOptions,
 };
 use pgm_proto::{ConnInfo, ConnInfoError, Defaults, Secret, ServerName, SlotName};
 use pgm_storage::Compression;
@@ -103,6 +104,11 @@ pub enum Task {
     Verify {
         /// Which, and how far.
         options: VerifyOptions,
+    },
+    /// Removes what has expired.
+    Retention {
+        /// Under which policy.
+        options: RetentionOptions,
     },
 }
 
@@ -216,6 +222,7 @@ impl Task {
             Self::Delete { .. } => &["job", "delete"],
             Self::Verify { .. } => &["job", "verify"],
             Self::Archive { .. } => &["job", "archive"],
+            Self::Retention { .. } => &["job", "retention"],
         }
     }
 }

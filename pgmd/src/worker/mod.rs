@@ -91,7 +91,10 @@ async fn work() -> std::io::Result<()> {
             Task::Receive { .. } => receive::receive(&task, &description, &state),
             Task::Backup { .. } => backup::backup(&task, &description, &state),
             Task::Restore { .. } => restore::restore(&task, &description, &state),
-            Task::Delete { .. } | Task::Verify { .. } | Task::Archive { .. } => {
+            Task::Delete { .. }
+            | Task::Verify { .. }
+            | Task::Archive { .. }
+            | Task::Retention { .. } => {
                 operation::operation(&task, &description, &state);
             }
         }
@@ -110,5 +113,6 @@ fn thread_name(task: &Task) -> &'static str {
         Task::Delete { .. } => "pgm-delete",
         Task::Verify { .. } => "pgm-verify",
         Task::Archive { .. } => "pgm-archive",
+        Task::Retention { .. } => "pgm-retention",
     }
 }

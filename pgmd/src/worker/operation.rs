@@ -1,4 +1,4 @@
-//! `pgmd worker job delete|verify|archive SERVER`: what is done with backups that are there.
+//! `pgmd worker job delete|verify|archive|retention SERVER`: what is done with backups that are there.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::job;
 use super::link::Link;
 use super::message::{Description, SealKey, Task, WorkerEvent};
 use crate::operations::{self, Place};
+use crate::retention;
 use crate::shared_state::SharedState;
 use crate::tarball;
 
@@ -42,6 +43,13 @@ fn carry_out(link: &Link, cx: &Context, description: &Description) -> Result<Res
         Task::Archive { options, key } => {
             let key = key.as_ref().and_then(SealKey::key);
             tarball::archive(cx, place, options, key.as_ref()).map(Response::Archived)
+        }
+        Task::Retention { options } => {
+            let outcome = retention::carry_out(cx, place, options)?;
+            for warning in &outcome.warnings {
+                link.report(WorkerEvent::Warning(warning.clone()));
+            }
+            Ok(Response::Retention(outcome))
         }
         _ => Err(Error::new(
             ErrorCode::Internal,

@@ -15,6 +15,7 @@ use crate::arguments::Format;
 use crate::arguments::admin::MasterKeyArguments;
 use crate::error::{CliError, Failure};
 use crate::output::print_json;
+use crate::output::stdout::out;
 
 /// What is told of a key; never the key.
 #[derive(Debug, Serialize)]
@@ -75,11 +76,11 @@ fn print(cx: &Cx, report: &Report<'_>) {
         return print_json(report);
     }
     let Some(file) = report.file else {
-        return println!("{}", report.id);
+        return out!("{}", report.id);
     };
-    println!("the master key {} is in {}", report.id, file.display());
+    out!("the master key {} is in {}", report.id, file.display());
     match &report.salt {
-        Some(salt) => println!("keep the salt with the passphrase: {salt}"),
-        None => println!("keep a copy elsewhere: what is sealed cannot be opened without it"),
+        Some(salt) => out!("keep the salt with the passphrase: {salt}"),
+        None => out!("keep a copy elsewhere: what is sealed cannot be opened without it"),
     }
 }

@@ -17,6 +17,7 @@ use crate::arguments::admin::{
     KindArguments, RoleArgument, UserAddArguments, UserCommand, UserDelArguments, UserEditArguments,
 };
 use crate::error::{CliError, Failure};
+use crate::output::stdout::{out, out_text};
 use crate::output::{Table, print_json};
 
 /// What was done; the password only when it was made up here.
@@ -198,7 +199,7 @@ fn list(cx: &Cx, config: &Config) -> Result<(), CliError> {
         return Ok(());
     }
     if users.is_empty() {
-        println!("there are no users");
+        out!("there are no users");
         return Ok(());
     }
     let mut table = Table::new(["Name", "Kind", "Server", "Role", "Changed"]);
@@ -213,7 +214,7 @@ fn list(cx: &Cx, config: &Config) -> Result<(), CliError> {
             user.changed,
         ]);
     }
-    print!("{table}");
+    out_text!("{table}");
     Ok(())
 }
 
@@ -224,7 +225,7 @@ fn print(cx: &Cx, report: &Report) {
     let server = report.server.as_ref();
     let server = server.map(|server| format!(" for server {server}"));
     let role = report.role.map(|role| format!(", role {role}"));
-    println!(
+    out!(
         "{} {} user {}{}{}",
         report.done,
         report.kind,
@@ -233,7 +234,7 @@ fn print(cx: &Cx, report: &Report) {
         role.unwrap_or_default()
     );
     if let Some(password) = &report.password {
-        println!("password: {password}");
+        out!("password: {password}");
     }
 }
 

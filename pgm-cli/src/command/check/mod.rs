@@ -20,6 +20,7 @@ use super::Cx;
 use crate::arguments::{CheckArguments, Format};
 use crate::error::{CliError, Failure};
 use crate::output::print_json;
+use crate::output::stdout::out;
 
 /// All findings.
 #[derive(Debug, Serialize)]
@@ -134,10 +135,10 @@ fn is_local(host: &Host) -> bool {
 
 fn print_report(report: &Report) {
     for server in &report.servers {
-        println!("{}", server.server);
+        out!("{}", server.server);
         print_findings(&server.findings);
     }
-    println!("this host");
+    out!("this host");
     print_findings(&report.host);
     let count = |outcome| {
         let findings = report
@@ -149,7 +150,7 @@ fn print_report(report: &Report) {
             .filter(|finding| finding.outcome == outcome)
             .count()
     };
-    println!(
+    out!(
         "{} ok, {} warnings, {} failures",
         count(Outcome::Ok),
         count(Outcome::Warning),
@@ -164,9 +165,9 @@ fn print_findings(findings: &[Finding]) {
             Outcome::Warning => "WARNING",
             Outcome::Failure => "FAILURE",
         };
-        println!("  {mark}  {:<26} {}", finding.requirement, finding.detail);
+        out!("  {mark}  {:<26} {}", finding.requirement, finding.detail);
         if let Some(fix) = &finding.fix {
-            println!("           {:<26} fix: {fix}", "");
+            out!("           {:<26} fix: {fix}", "");
         }
     }
 }

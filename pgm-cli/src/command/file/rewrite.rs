@@ -19,6 +19,7 @@ use crate::arguments::Format;
 use crate::arguments::file::FileArguments;
 use crate::error::{CliError, Failure};
 use crate::output::progress::Bar;
+use crate::output::stdout::out;
 use crate::output::{bytes, print_json};
 
 type Stream<'a> = &'a dyn Fn(&mut dyn Read, &mut dyn Write) -> io::Result<()>;
@@ -192,7 +193,7 @@ fn report(cx: &Cx, report: &Report<'_>) {
     if cx.format == Format::Json {
         return print_json(report);
     }
-    println!(
+    out!(
         "{}: {} -> {}: {}",
         report.source.display(),
         bytes(report.source_bytes),

@@ -9,6 +9,7 @@ mod conninfo;
 mod duration;
 mod number;
 mod path;
+mod retention;
 mod size;
 mod text;
 

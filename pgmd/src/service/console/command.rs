@@ -172,8 +172,11 @@ pub(super) fn command(tokens: &[Token]) -> Result<Command, SyntaxError> {
             ask(request, Shape::Done, "CANCEL")
         }
         "CLEAR" => {
-            words.one_of(&["JOBS"])?;
-            ask(Request::ClearJobs, Shape::Done, "CLEAR")
+            let request = match words.one_of(&["JOBS", "METRICS"])? {
+                "METRICS" => Request::ClearMetrics,
+                _ => Request::ClearJobs,
+            };
+            ask(request, Shape::Done, "CLEAR")
         }
         "SET" => set(&mut words)?,
         "RESET" => {
