@@ -36,7 +36,7 @@ pub(super) fn detach(cx: &Cx, request: Request) -> Result<ExitCode, CliError> {
 }
 
 /// Forgets the jobs that have ended, or what was counted.
-pub(super) fn clear(cx: &Cx, what: ClearCommand) -> Result<ExitCode, CliError> {
+pub(super) fn clear(cx: &Cx, what: &ClearCommand) -> Result<ExitCode, CliError> {
     let (request, forgotten) = match what {
         ClearCommand::Jobs => (Request::ClearJobs, "jobs are forgotten"),
         ClearCommand::Metrics => (Request::ClearMetrics, "counters begin anew"),

@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Progress(arguments) => progress::run(&cx, &arguments),
         Command::Mode(arguments) => mode::run(&cx, arguments),
         Command::Job(command) => job::run(&cx, command),
-        Command::Clear(what) => job::clear(&cx, what),
+        Command::Clear(what) => job::clear(&cx, &what),
         Command::Wal(WalCommand::Get(arguments)) => wal_get::run(&cx, &arguments),
         Command::Wal(WalCommand::Receive(arguments)) => wal_receive::run(&cx, &arguments),
         Command::Admin(command) => admin::run(&cx, command),
