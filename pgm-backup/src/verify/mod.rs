@@ -1,7 +1,7 @@
 //! Verifying backups: would a restore give back what was backed up?
 //!
-//! [`verify`] is the whole procedure: for each backup the catalog level ([`catalog`](mod@catalog)), then every frame and
-//! file ([`frames`](mod@frames)), then the WAL ([`wal`](mod@wal), whose segments are read once however many backups need
+//! [`verify`] is the whole procedure: for each backup the catalog level (`catalog`), then every frame and
+//! file (`frames`), then the WAL (`wal`, whose segments are read once however many backups need
 //! them); then what was found is noted beside the backup. Damage is a finding and never an error: a verification that
 //! finds damage has done its work. Nothing is mended and nothing is removed here, and no lock is held.
 //!

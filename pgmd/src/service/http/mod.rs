@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Nobody logs in here and nothing can be changed here. A request asks no server, no worker and no repository: it reads
-//! the [`Facts`](super::facts::Facts). One connection carries one request, so every client is gone after a bounded time:
+//! the facts (`facts`). One connection carries one request, so every client is gone after a bounded time:
 //! `metrics.timeout` for asking, and as long again for reading the answer. When all places are taken, the client that
 //! has been silent longest goes.
 //!

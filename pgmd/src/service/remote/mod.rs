@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Nobody is asked anything before TLS unless the configuration allows it, and nobody is believed before SCRAM. A client
-//! that has not logged in costs one buffer of at most 10 KB and a place that the next one may take ([`gate`]); addresses
-//! whose logins fail wait ([`backoff`]); what takes longer than `authentication_timeout` is cut off.
+//! that has not logged in costs one buffer of at most 10 KB and a place that the next one may take (`gate`); addresses
+//! whose logins fail wait (`backoff`); what takes longer than `authentication_timeout` is cut off.
 //!
 //! Who the users are is the business of `secrets`; what they may do is `caller.rs`'s.
 
