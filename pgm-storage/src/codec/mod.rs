@@ -7,6 +7,7 @@
 mod compression;
 mod gzip;
 mod lz4;
+mod lz4_frames;
 mod stream;
 mod zstd;
 

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 
+use super::lz4_frames::Lz4Frames;
 use super::{Codec, Compression};
 
 /// A file format of compressed data.
@@ -131,7 +132,7 @@ pub struct StreamDecoder<R: BufRead>(Decoder<R>);
 
 enum Decoder<R: BufRead> {
     Zstd(::zstd::stream::read::Decoder<'static, R>),
-    Lz4(Box<lz4_flex::frame::FrameDecoder<R>>),
+    Lz4(Box<lz4_flex::frame::FrameDecoder<Lz4Frames<R>>>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<R>>),
     Bzip2(bzip2::bufread::MultiBzDecoder<R>),
 }
@@ -141,7 +142,10 @@ impl<R: BufRead> StreamDecoder<R> {
     pub fn new(inner: R, format: FileFormat) -> io::Result<Self> {
         Ok(Self(match format {
             FileFormat::Zstd => Decoder::Zstd(::zstd::stream::read::Decoder::with_buffer(inner)?),
-            FileFormat::Lz4 => Decoder::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(inner))),
+            FileFormat::Lz4 => {
+                let frames = Lz4Frames::new(inner);
+                Decoder::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(frames)))
+            }
             FileFormat::Gzip => {
                 Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(inner)))
             }
@@ -157,10 +161,21 @@ impl<R: BufRead> Read for StreamDecoder<R> {
             Decoder::Gzip(decoder) => decoder.read(bytes),
             Decoder::Bzip2(decoder) => decoder.read(bytes),
             Decoder::Lz4(decoder) => loop {
-                // It says 0 at the end of each frame.
+                // It says 0 at the end of each frame, and also when the file ends between two blocks.
                 let read = decoder.read(bytes)?;
-                if read > 0 || bytes.is_empty() || decoder.get_mut().fill_buf()?.is_empty() {
+                if read > 0 || bytes.is_empty() {
                     return Ok(read);
+                }
+                let frames = decoder.get_mut();
+                if frames.is_at_end()? {
+                    return if frames.is_between_frames() {
+                        Ok(0)
+                    } else {
+                        Err(io::Error::new(
+                            io::ErrorKind::UnexpectedEof,
+                            "the LZ4 frame is cut off",
+                        ))
+                    };
                 }
             },
         }
@@ -216,6 +231,18 @@ mod tests {
     }
 
     #[test]
+    fn an_lz4_file_that_ends_between_two_blocks_is_cut_off() {
+        let stored = compressed(&text(300_000), "lz4");
+        let twice = [&stored[..], &stored[..]].concat();
+        // From the end of the header on, at every place of the first blocks and of the end.
+        let cuts = (1..600).chain(stored.len() - 600..stored.len());
+        for cut in cuts.chain(stored.len() + 1..stored.len() + 20) {
+            assert!(decompressed(&twice[..cut]).is_err(), "cut to {cut}");
+        }
+        assert_eq!(decompressed(&twice[..stored.len()]).unwrap(), text(300_000));
+    }
+
+    #[test]
     fn streams_one_after_the_other_are_one_file() {
         for compression in ["zstd", "lz4", "gzip"] {
             let mut stored = compressed(b"hello, ", compression);
@@ -237,7 +264,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
         #[test]
         fn a_file_that_is_cut_is_an_error(length in 0..200_000_usize, at: prop::sample::Index, which in 0..4_usize) {

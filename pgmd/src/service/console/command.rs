@@ -95,6 +95,10 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("CANCEL job", "end a job, cleanly"),
     ("CLEAR JOBS", "forget the jobs that have ended"),
     (
+        "CLEAR METRICS",
+        "begin the counters of jobs, requests and logins anew",
+    ),
+    (
         "SET setting = value",
         "change a setting in the configuration file",
     ),
