@@ -117,7 +117,7 @@ fn complete_rules_add_pages_of_the_visibility_map() {
     wal.raw_record(10, 0x10, 9, &block(0, 70_000, &[1, 0, 0, 0, 5, 0, 0, 1]));
     wal.raw_record(10, 0x10, 9, &block(0, 3, &[1, 0, 0, 0, 5, 0, 0, 0]));
     let map = |rules| blocks(&summarise(&wal, rules), Fork::VisibilityMap).1;
-    assert_eq!(map(Rules::PostgreSql), []);
+    assert_eq!(map(Rules::PostgreSql), [0_u32; 0]);
     assert_eq!(map(Rules::Complete), [2]);
 }
 
