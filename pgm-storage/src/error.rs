@@ -6,6 +6,7 @@
 use std::io;
 
 use crate::frame::FrameError;
+use crate::remote_problem::{RemoteMessage, RemoteProblem};
 
 /// The result of a storage operation.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -77,6 +78,18 @@ pub enum StorageError {
         /// Why not.
         source: FrameError,
     },
+    /// A store across the network refused, failed or did not answer, also when it was asked again.
+    #[error("{operation} {path} failed: {problem}")]
+    Remote {
+        /// What was tried: `read`, `write`, `list`, …
+        operation: &'static str,
+        /// The place, with the store.
+        path: String,
+        /// What kind of trouble it is.
+        problem: RemoteProblem,
+        /// What the store or the network said.
+        source: RemoteMessage,
+    },
     /// Any other failure of the operating system; a write or a sync that failed has written no object.
     #[error("{operation} {path} failed")]
     Io {
@@ -126,6 +139,7 @@ impl StorageError {
             | Self::Damaged { path, .. }
             | Self::TooLarge { path, .. }
             | Self::Frame { path, .. }
+            | Self::Remote { path, .. }
             | Self::Io { path, .. } => path,
         }
     }
@@ -165,6 +179,7 @@ impl StorageError {
             )),
             Self::AlreadyExists { .. } | Self::TooLarge { .. } => None,
             Self::Frame { source, .. } => source.hint(),
+            Self::Remote { problem, .. } => Some(problem.hint().to_owned()),
         }
     }
 }
@@ -179,6 +194,7 @@ impl From<StorageError> for io::Error {
             | StorageError::Denied { source, .. }
             | StorageError::Io { source, .. } => source.kind(),
             StorageError::Damaged { .. } => io::ErrorKind::InvalidData,
+            StorageError::Remote { problem, .. } => problem.kind(),
             StorageError::Misplaced { .. }
             | StorageError::TooLarge { .. }
             | StorageError::Frame { .. } => io::ErrorKind::Other,

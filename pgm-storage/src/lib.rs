@@ -25,31 +25,52 @@
 //! # }
 //! ```
 
+mod address;
 mod cancel;
 mod checksum;
+#[cfg(feature = "cloud")]
+mod cloud;
 mod codec;
 pub mod conformance;
+mod credentials;
 mod error;
 mod frame;
+mod layer;
+mod limits;
 mod local;
 mod memory;
+mod meter;
+mod open;
 mod pack;
 mod path;
+mod remote_problem;
+#[cfg(any(feature = "cloud", feature = "sftp"))]
+mod runtime;
 pub mod seal;
+mod secret;
+#[cfg(feature = "sftp")]
+mod sftp;
 mod storage;
 
+pub use address::{PARAMETERS, ParseAddressError, StoreAddress, StoreKind};
 pub use cancel::{Cancel, Cancelled};
 pub use checksum::{crc32c, crc32c_append};
 pub use codec::{
     Codec, Compression, FileFormat, ParseCompressionError, StreamDecoder, StreamEncoder,
 };
+pub use credentials::{CREDENTIAL_NAMES, Credentials, ParseCredentialsError};
 pub use error::{Result, StorageError};
 pub use frame::{
     FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FRAME_RAW_MAX, FrameDamage, FrameDecoder, FrameEncoder,
     FrameError, FrameHeader,
 };
+pub use limits::Limits;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+pub use meter::{Meter, Operation, OperationCount};
+pub use open::{StoreOptions, open};
 pub use pack::{FrameLocation, PACK_FRAMES_MAX, PackKind, PackReader, PackSummary, PackWriter};
 pub use path::{ObjectPath, ParsePathError};
+pub use remote_problem::{RemoteMessage, RemoteProblem};
+pub use secret::Secret;
 pub use storage::{ObjectMeta, ObjectReader, ObjectWriter, PutMode, Space, Storage};

@@ -34,13 +34,19 @@ use crate::path::ObjectPath;
 /// object is untouched.
 ///
 /// **Readers.** A reader that was opened keeps reading the object it opened, also while that path is replaced or
-/// deleted.
+/// deleted. Where the store cannot keep an object of more than 64 KiB that is gone, reading it fails; a reader never gives
+/// bytes of another object.
 ///
 /// **Listing.** Objects come in the order of their paths' text. An object that exists from before a listing begins
 /// until after it ended is listed exactly once; one that appears or vanishes meanwhile may or may not be. A listing that
 /// cannot be complete is an error, so the absence of a path from an `Ok` listing means that it was not there.
 ///
-/// **Folders.** An object and a folder never share a path: creating `a/b` where `a` is an object fails.
+/// **Folders.** An object and a folder never share a path: creating `a/b` where `a` is an object fails. Engines whose
+/// folders are only prefixes of keys do not notice, so nobody relies on that failure.
+///
+/// **Networks.** A store across a network may carry out a request whose answer is lost. A writer then looks whether the
+/// object is its own; only if that fails as well does it report an error for an object that may be there. Whoever
+/// starts over gets [`AlreadyExists`](crate::StorageError::AlreadyExists) then.
 pub trait Storage: Debug + Send + Sync {
     /// Begins a new object at `path`, streamed; fails if one is there already, now or in
     /// [`finish`](ObjectWriter::finish).
@@ -126,7 +132,8 @@ pub struct ObjectMeta {
     pub path: ObjectPath,
     /// Its bytes.
     pub size: u64,
-    /// When it was written, by the storage's clock.
+    /// When it was written, by the storage's clock; to the second, and give or take the time of the request, where that is
+    /// all the storage tells.
     pub modified: SystemTime,
 }
 

@@ -11,12 +11,15 @@
 )]
 
 mod certificates;
+mod chaos_proxy;
 mod cluster;
 mod compare;
 mod daemon;
+mod fake_gcs;
 pub mod fake_server;
 mod faulty_storage;
 mod http;
+mod http_message;
 mod majors;
 mod point;
 mod port;
@@ -25,14 +28,17 @@ mod proxy;
 mod receiving;
 mod refusal;
 mod scratch;
+mod store_server;
 mod thread_allocations;
 mod wait;
 mod workload;
 
 pub use certificates::Certificates;
+pub use chaos_proxy::ChaosProxy;
 pub use cluster::{Auth, Cluster, ClusterBuilder, PASSWORD, ROLE, StopMode, Tls};
 pub use compare::{Difference, differences};
 pub use daemon::{Pgmd, built, kill_worker, processes_of};
+pub use fake_gcs::FakeGcs;
 pub use faulty_storage::{Broken, FaultyStorage};
 pub use http::{HttpAnswer, http};
 pub use majors::{Major, majors};
@@ -43,6 +49,7 @@ pub use proxy::{Fault, Proxy};
 pub use receiving::{Receiving, Seen};
 pub use refusal::{refusal, refusal_in_json, says};
 pub use scratch::Scratch;
+pub use store_server::{StoreKind, StoreServer};
 pub use thread_allocations::{ThreadCountingAllocator, thread_allocations};
 pub use wait::{wait_for, wait_until};
 pub use workload::{Acknowledged, Committers};

@@ -117,7 +117,13 @@ fn storage_knows_nothing_of_postgresql_and_libraries_need_no_runtime() {
         &["pgm_wal", "pgm_backup"],
         |_| false,
     );
-    nobody_says(&sources(&LIBRARIES), &["tokio"], |_| false);
+    // The libraries that speak HTTP and SSH have one, on a thread of their own that nobody sees.
+    nobody_says(&sources(&LIBRARIES), &["tokio"], |path| {
+        let path = path.to_string_lossy();
+        ["src/cloud/", "src/sftp/", "src/runtime.rs"]
+            .iter()
+            .any(|part| path.contains(&format!("pgm-storage/{part}")))
+    });
     let manifest = fs::read_to_string(root().join("pgm-storage/Cargo.toml")).unwrap();
     assert!(
         !manifest.contains("pgm-proto"),

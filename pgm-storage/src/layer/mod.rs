@@ -1,0 +1,5 @@
+//! Storages around storages.
+
+mod paced;
+
+pub(crate) use paced::PacedStorage;
