@@ -73,8 +73,9 @@ impl WalNeed {
     }
 
     fn needs_segment(&self, segment: SegmentName) -> bool {
-        // Without a backup nothing can be proved useless: a backup may be on its way.
-        self.keepers.is_empty()
+        // Without a backup on it or on a later one, a timeline is never proved useless: a first one may be on its way.
+        let newest = self.keepers.iter().map(|keeper| keeper.timeline).max();
+        newest.is_none_or(|newest| segment.timeline > newest)
             || self
                 .keepers
                 .iter()
@@ -169,17 +170,21 @@ mod tests {
         ];
         let need = WalNeed::new(size(), keepers, [left_in(9)]);
         assert_eq!(needed(&need, 1), [1, 2, 6, 7, 8, 9, 10, 11]);
-        assert_eq!(needed(&need, 2), [6, 7, 8, 9, 10, 11]);
+        assert_eq!(needed(&need, 2).len(), 12);
     }
 
     #[test]
-    fn a_branch_that_left_before_the_backup_is_not_its_business() {
-        let need = WalNeed::new(
-            size(),
-            vec![keeper(1, 6, 7, Recovery::AnyPoint)],
-            [left_in(4)],
-        );
+    fn a_branch_that_left_before_the_backup_goes_once_there_is_a_backup_on_a_later_one() {
+        let keepers = vec![
+            keeper(1, 6, 7, Recovery::AnyPoint),
+            keeper(3, 9, 10, Recovery::AnyPoint),
+        ];
+        let need = WalNeed::new(size(), keepers, [left_in(4)]);
         assert_eq!(needed(&need, 2), [0_u64; 0]);
+        // Until then a first backup of it may be under way.
+        let alone = vec![keeper(1, 6, 7, Recovery::AnyPoint)];
+        let need = WalNeed::new(size(), alone, [left_in(4)]);
+        assert_eq!(needed(&need, 2).len(), 12);
     }
 
     #[test]
