@@ -4,6 +4,7 @@ mod conf;
 mod job;
 mod mode;
 mod operations;
+mod place;
 mod wal;
 
 pub(crate) mod admin;
@@ -28,6 +29,7 @@ pub(crate) use operations::{
     AnnotateArguments, ArchiveArguments, DeleteArguments, ListBackupArguments, MarkArguments,
     Order, RepositoryCommand, RetentionArguments, VerifyArguments,
 };
+pub(crate) use place::RepositoryArguments;
 pub(crate) use wal::{
     RelationFilter, WalFilterArguments, WalFindArguments, WalInfoArguments, WalSourceArguments,
     WalStats, WalSummaryArguments, WalVerifyArguments,
@@ -84,6 +86,9 @@ pub(crate) struct Arguments {
     /// Print help; -h is the host, as with psql
     #[arg(short = '?', long, global = true, help_heading = "Everywhere", action = clap::ArgAction::Help)]
     pub(crate) help: Option<bool>,
+    /// The repository, when no daemon and no configuration is there
+    #[command(flatten)]
+    pub(crate) at: RepositoryArguments,
     /// Where pgmd is
     #[command(flatten)]
     pub(crate) remote: RemoteArguments,
@@ -102,6 +107,13 @@ impl Arguments {
         let typed = matches.value_source("remote_host") == Some(ValueSource::CommandLine);
         if typed && read.command.works_here_only() {
             let text = "this command works on this host: it takes no --host";
+            command
+                .error(clap::error::ErrorKind::ArgumentConflict, text)
+                .exit();
+        }
+        let named = matches.value_source("repository_address") == Some(ValueSource::CommandLine);
+        if named && !read.command.takes_repository() {
+            let text = "this command takes no --repository: it asks pgmd, or works on files";
             command
                 .error(clap::error::ErrorKind::ArgumentConflict, text)
                 .exit();
@@ -219,6 +231,25 @@ impl Command {
             _ => false,
         }
     }
+
+    /// Whether the command can work on a repository alone.
+    pub(crate) fn takes_repository(&self) -> bool {
+        matches!(
+            self,
+            Self::Init(_)
+                | Self::ListBackup(_)
+                | Self::Info(_)
+                | Self::Restore(_)
+                | Self::Archive(_)
+                | Self::Delete(_)
+                | Self::Retention(_)
+                | Self::Retain(_)
+                | Self::Expunge(_)
+                | Self::Annotate(_)
+                | Self::Verify(_)
+                | Self::Wal(_)
+        )
+    }
 }
 
 /// Arguments of `init`.
@@ -230,9 +261,6 @@ pub(crate) struct InitArguments {
     /// A server to protect: a name and how to connect, such as prod='host=db1 user=backup'
     #[arg(long = "server", required = true, value_name = "NAME=CONNINFO", value_parser = parse_server)]
     pub(crate) servers: Vec<(ServerName, String)>,
-    /// Where backups and WAL rest, when not in DIR/repository
-    #[arg(long, value_name = "DIR")]
-    pub(crate) repository: Option<PathBuf>,
     /// Write the configuration only
     #[arg(long)]
     pub(crate) no_check: bool,
@@ -398,9 +426,6 @@ pub(crate) enum WalCommand {
 /// Arguments of `wal get`.
 #[derive(Debug, Args)]
 pub(crate) struct WalGetArguments {
-    /// The repository, when there is no configuration to take it from
-    #[arg(long, value_name = "DIR")]
-    pub(crate) repository: Option<PathBuf>,
     /// The spool of the server, for the newest segments that are not archived yet
     #[arg(long, value_name = "DIR")]
     pub(crate) spool: Option<PathBuf>,

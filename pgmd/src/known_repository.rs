@@ -12,13 +12,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pgm_backup::repository::RepositoryId;
 use pgm_backup::{Error, Repository, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::place::RepositoryPlace;
 use crate::repository;
 
 /// The file. No server's spool has such a name: there are no dots in names of servers.
@@ -31,8 +32,8 @@ const BYTES_MAX: u64 = 64 << 10;
 pub struct KnownRepository {
     /// Which it is.
     pub id: RepositoryId,
-    /// Where it was, for people.
-    pub path: PathBuf,
+    /// Where it was, for people: a folder, or an address.
+    pub path: String,
 }
 
 /// How a start found the repository.
@@ -62,18 +63,18 @@ pub fn read(spool: &Path) -> Result<Option<KnownRepository>> {
         .map_err(|error| failed(io::Error::other(format!("{}: {error}", path.display()))))
 }
 
-/// Opens the repository in `folder` for somebody who writes to it, or gives its WAL away; refuses one that is not the one
+/// Opens the repository at `place` for somebody who writes to it, or gives its WAL away; refuses one that is not the one
 /// that `spool` knows.
-pub fn open(folder: &Path, spool: &Path) -> Result<Repository> {
+pub fn open(place: &RepositoryPlace, spool: &Path) -> Result<Repository> {
     let Some(known) = read(spool)? else {
-        return repository::open(folder);
+        return repository::open(place);
     };
     let other = |found: Option<String>| Error::OtherRepository {
-        location: folder.display().to_string(),
+        location: place.to_string(),
         known: known.id.to_string(),
         found,
     };
-    match repository::open(folder) {
+    match repository::open(place) {
         Ok(repository) if *repository.id() == known.id => Ok(repository),
         Ok(repository) => Err(other(Some(repository.id().to_string()))),
         Err(Error::RepositoryMissing { .. }) => Err(other(None)),
@@ -82,8 +83,8 @@ pub fn open(folder: &Path, spool: &Path) -> Result<Repository> {
 }
 
 /// [`open`] for a worker, which knows the spool of its server: a folder in the spool.
-pub fn open_beside(folder: &Path, server_spool: &Path) -> Result<Repository> {
-    open(folder, server_spool.parent().unwrap_or(server_spool))
+pub fn open_beside(place: &RepositoryPlace, server_spool: &Path) -> Result<Repository> {
+    open(place, server_spool.parent().unwrap_or(server_spool))
 }
 
 /// Opens the repository of `config`, or makes the first one.
@@ -95,7 +96,7 @@ pub fn open_at_start(config: &Config) -> Result<Found> {
         accept(config)?;
         return Ok(Found::Right);
     }
-    match open(&config.repository.path, &config.spool) {
+    match open(&config.repository.place(), &config.spool) {
         Ok(_) => Ok(Found::Right),
         Err(error @ Error::OtherRepository { .. }) => Ok(Found::Wrong(error)),
         Err(error) => Err(error),
@@ -104,10 +105,11 @@ pub fn open_at_start(config: &Config) -> Result<Found> {
 
 /// Makes the repository of `config` the one that is used from now on; makes one if there is none.
 pub fn accept(config: &Config) -> Result<KnownRepository> {
-    let repository = repository::open_or_create(config)?;
+    let place = config.repository.place();
+    let repository = repository::open_or_create(&place)?;
     let known = KnownRepository {
         id: repository.id().clone(),
-        path: config.repository.path.clone(),
+        path: place.to_string(),
     };
     write(&config.spool, &known).map_err(|source| Error::System {
         operation: "writing repository.known in the spool",
@@ -153,7 +155,7 @@ mod tests {
         };
         assert!(matches!(&error, Error::OtherRepository { found: None, .. }));
         assert!(error.hint().unwrap().contains("repository accept"));
-        assert!(open(&config.repository.path, &config.spool).is_err());
+        assert!(open(&config.repository.place(), &config.spool).is_err());
         assert_eq!(fs::read_dir(&config.repository.path).unwrap().count(), 0);
         fs::remove_dir(&config.repository.path).unwrap();
         fs::rename(folder.path().join("elsewhere"), &config.repository.path).unwrap();
@@ -165,16 +167,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         open_at_start(&config(folder.path(), "first")).unwrap();
         let second = config(folder.path(), "second");
-        repository::open_or_create(&second).unwrap();
+        repository::open_or_create(&second.repository.place()).unwrap();
         let found = open_at_start(&second).unwrap();
         assert!(matches!(
             found,
             Found::Wrong(Error::OtherRepository { found: Some(_), .. })
         ));
         let spool_of_server = second.spool.join("main");
-        assert!(open_beside(&second.repository.path, &spool_of_server).is_err());
+        assert!(open_beside(&second.repository.place(), &spool_of_server).is_err());
         accept(&second).unwrap();
         assert!(matches!(open_at_start(&second).unwrap(), Found::Right));
-        assert!(open_beside(&second.repository.path, &spool_of_server).is_ok());
+        assert!(open_beside(&second.repository.place(), &spool_of_server).is_ok());
     }
 }

@@ -20,6 +20,7 @@ pub mod known_repository;
 pub mod listing;
 pub mod log;
 pub mod operations;
+pub mod place;
 pub mod repository;
 pub mod restore;
 pub mod restore_command;

@@ -19,15 +19,16 @@ use pgm_wal::archive::Archive;
 use crate::config::nearest_hint;
 use crate::known_repository;
 use crate::listing;
+use crate::place::RepositoryPlace;
 use crate::repository::{self, chain, failure};
 
 /// Where a server's backups and WAL are.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// The repository's folder.
-    pub repository: &'a Path,
-    /// The server's spool, which need not exist.
-    pub spool: &'a Path,
+    /// The repository.
+    pub repository: &'a RepositoryPlace,
+    /// The server's spool, if there is one on this host; the folder need not exist.
+    pub spool: Option<&'a Path>,
     /// The server; it need not be configured any more.
     pub server: &'a ServerName,
 }
@@ -43,11 +44,15 @@ pub(crate) struct Opened {
 impl Place<'_> {
     /// Opens the repository; fails for a server of which there is nothing.
     pub(crate) fn open(&self) -> Result<Opened, Error> {
-        let repository = known_repository::open_beside(self.repository, self.spool)
-            .map_err(|error| failure(&error))?;
+        let repository = match self.spool {
+            Some(spool) => known_repository::open_beside(self.repository, spool),
+            None => repository::open(self.repository),
+        };
+        let repository = repository.map_err(|error| failure(&error))?;
         refuse_unknown(&repository, self.server)?;
         let archive = Archive::new(Arc::clone(repository.storage()), self.server.clone());
-        let spool = Spool::find(self.spool).map_err(|error| Error {
+        let spool = self.spool.map_or(Ok(None), Spool::find);
+        let spool = spool.map_err(|error| Error {
             code: ErrorCode::Repository,
             text: chain(&error),
             hint: error.hint(),
@@ -159,7 +164,7 @@ pub(crate) fn choice(backup: &BackupChoice) -> Result<restore::BackupChoice, Err
 }
 
 /// Refuses a server of which there is nothing; it need not be configured any more.
-pub(crate) fn refuse_unknown(repository: &Repository, server: &ServerName) -> Result<(), Error> {
+pub fn refuse_unknown(repository: &Repository, server: &ServerName) -> Result<(), Error> {
     let known = repository.servers().map_err(|error| failure(&error))?;
     if known.contains(server) {
         return Ok(());

@@ -1,30 +1,26 @@
 //! The way from the configuration to the repository, and from its failures to what clients are told.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use pgm_backup::catalog::BackupEntry;
 use pgm_backup::marks::AnnotationError;
 use pgm_backup::{BackupLabel, Repository};
 use pgm_mgmt::{BackupChoice, Error, ErrorCode};
 use pgm_proto::ServerName;
-use pgm_storage::LocalStorage;
 
-use crate::config::Config;
+use crate::place::RepositoryPlace;
 
 pub use crate::listing::{backups, details, summary};
 
-/// Opens the repository of `config`, or makes it.
-pub fn open_or_create(config: &Config) -> pgm_backup::Result<Repository> {
-    Repository::open_or_create(Arc::new(LocalStorage::create(&config.repository.path)?))
+/// Opens the repository at `place`, or makes it.
+pub fn open_or_create(place: &RepositoryPlace) -> pgm_backup::Result<Repository> {
+    Repository::open_or_create(place.create()?)
 }
 
-/// Opens the repository in `folder`.
-pub fn open(folder: &Path) -> pgm_backup::Result<Repository> {
-    match LocalStorage::open(folder) {
-        Ok(storage) => Repository::open(Arc::new(storage)),
+/// Opens the repository at `place`.
+pub fn open(place: &RepositoryPlace) -> pgm_backup::Result<Repository> {
+    match place.open() {
+        Ok(storage) => Repository::open(storage),
         Err(error) if error.is_not_found() => Err(pgm_backup::Error::RepositoryMissing {
-            location: folder.display().to_string(),
+            location: place.to_string(),
         }),
         Err(error) => Err(error.into()),
     }

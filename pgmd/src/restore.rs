@@ -16,6 +16,7 @@ use pgm_wal::Spool;
 use pgm_wal::archive::Archive;
 
 use crate::operations::{choice, refuse_unknown};
+use crate::place::RepositoryPlace;
 use crate::repository::{self, chain, failure};
 use crate::restore_command::{Needed, program_beside, restore_command};
 
@@ -30,19 +31,19 @@ pub struct PreparedRestore {
 
 impl PreparedRestore {
     /// Plans what `options` ask for, from the repository in `repository` and the spool of the server in `spool`, which
-    /// need not exist. Nothing is written.
+    /// need not exist, if there is one at all. Nothing is written.
     pub fn new(
         cx: &Context,
-        repository: &Path,
-        spool: &Path,
+        repository: &RepositoryPlace,
+        spool: Option<&Path>,
         options: &RestoreOptions,
     ) -> Result<Self, Error> {
         let request = request(options)?;
-        let path = repository;
-        let repository = repository::open(path).map_err(|error| failure(&error))?;
+        let place = repository;
+        let repository = repository::open(place).map_err(|error| failure(&error))?;
         let archive = Archive::new(Arc::clone(repository.storage()), options.server.clone());
         let folder = spool;
-        let spool = Spool::find(folder).map_err(|error| Error {
+        let spool = folder.map_or(Ok(None), Spool::find).map_err(|error| Error {
             code: ErrorCode::RestoreFailed,
             text: chain(&error),
             hint: error.hint(),
@@ -55,7 +56,7 @@ impl PreparedRestore {
             .restore_program
             .as_ref()
             .map_or_else(program_beside, PathBuf::from);
-        let command = restore_command(&program, path, folder, server, Needed::of(&plan));
+        let command = restore_command(&program, place, folder, server, Needed::of(&plan));
         plan.request.recovery = Recovery::Command(command);
         Ok(Self {
             repository,

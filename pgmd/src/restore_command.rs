@@ -1,13 +1,15 @@
 //! The `restore_command` of restored servers.
 //!
 //! It names program, repository and spool outright, so that a restored server recovers without pgmd and without its
-//! configuration. It also says how far recovery must get: WAL that was there when the restore was planned and is absent
+//! configuration. Of credentials it names the file that holds them, never themselves. It also says how far recovery must get: WAL that was there when the restore was planned and is absent
 //! now is never taken for the end of the archive.
 
 use std::path::{Path, PathBuf};
 
 use pgm_backup::restore::{RestorePlan, Target};
 use pgm_proto::{Lsn, ServerName, TimelineId};
+
+use crate::place::RepositoryPlace;
 
 /// The name of the command line's program.
 const PROGRAM: &str = "pgm-cli";
@@ -49,8 +51,8 @@ impl Needed {
 /// A `restore_command` that runs `program`.
 pub fn restore_command(
     program: &Path,
-    repository: &Path,
-    spool: &Path,
+    place: &RepositoryPlace,
+    spool: Option<&Path>,
     server: &ServerName,
     needed: Needed,
 ) -> String {
@@ -59,11 +61,15 @@ pub fn restore_command(
         Then::GoesOn => "",
         Then::Stops => " --stops-there",
     };
+    let option = |name: &str, path: Option<&Path>| {
+        path.map_or_else(String::new, |path| format!(" --{name} {}", quoted(path)))
+    };
     format!(
-        "{} wal get --repository {} --spool {} --needed {lsn} --timeline {timeline}{stops} {server} %f \"%p\"",
+        "{} wal get --repository {}{}{} --needed {lsn} --timeline {timeline}{stops} {server} %f \"%p\"",
         quoted(program),
-        quoted(repository),
-        quoted(spool),
+        quoted(Path::new(&place.to_string())),
+        option("credentials", place.credentials.as_deref()),
+        option("spool", spool),
     )
 }
 
@@ -96,8 +102,8 @@ mod tests {
     fn paths_are_one_word_each_whatever_is_in_them() {
         let command = restore_command(
             Path::new("/usr/bin/pgm-cli"),
-            Path::new("/srv/50% of it's"),
-            Path::new("/spool/prod"),
+            &RepositoryPlace::local("/srv/50% of it's"),
+            Some(Path::new("/spool/prod")),
             &"prod".parse().unwrap(),
             Needed {
                 lsn: Lsn::new(0x0300_0028),
@@ -109,6 +115,25 @@ mod tests {
             command,
             "/usr/bin/pgm-cli wal get --repository '/srv/50%% of it'\\''s' --spool /spool/prod --needed 0/3000028 \
              --timeline 1 --stops-there prod %f \"%p\""
+        );
+        let command = restore_command(
+            Path::new("pgm-cli"),
+            &RepositoryPlace {
+                address: "s3://bucket/a?region=x&sse=AES256".parse().unwrap(),
+                credentials: Some("/etc/pgm/s3".into()),
+            },
+            None,
+            &"prod".parse().unwrap(),
+            Needed {
+                lsn: Lsn::new(0x0300_0028),
+                timeline: TimelineId::FIRST,
+                then: Then::GoesOn,
+            },
+        );
+        assert_eq!(
+            command,
+            "pgm-cli wal get --repository 's3://bucket/a?region=x&sse=AES256' --credentials /etc/pgm/s3 \
+             --needed 0/3000028 --timeline 1 prod %f \"%p\""
         );
     }
 }

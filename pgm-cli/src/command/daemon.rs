@@ -36,8 +36,11 @@ pub(super) fn call(cx: &Cx, request: &Request) -> Result<Response, CliError> {
     Ok(answer?)
 }
 
-/// Whether a daemon listens. One that was named is to be asked, whether it does or not.
+/// Whether a daemon is to be asked: one that listens, or was named. None is, if a repository was named.
 pub(super) fn is_running(cx: &Cx) -> Result<bool, CliError> {
+    if cx.at.repository.is_some() {
+        return Ok(false);
+    }
     if cx.remote.is_some() {
         return Ok(true);
     }

@@ -25,7 +25,7 @@ pub(super) fn run(cx: &Cx, arguments: InfoArguments) -> Result<ExitCode, CliErro
             other => return Err(daemon::unexpected(&other)),
         }
     } else {
-        offline::info(&cx.config()?, &arguments.server, &backup)?
+        offline::info(cx, &arguments.server, &backup)?
     };
     match cx.format {
         Format::Json => print_json(&details),

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use pgmd::config::Sample;
 
 use super::{Cx, check};
-use crate::arguments::{CheckArguments, Format, InitArguments};
+use crate::arguments::{CheckArguments, Format, InitArguments, RepositoryArguments};
 use crate::error::{CliError, Failure};
 use crate::locate::CONFIG_FILE;
 use crate::output::stdout::out;
@@ -18,16 +18,9 @@ pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliErr
     let directory = std::path::absolute(&arguments.target)
         .map_err(|error| failed("find", &arguments.target, &error))?;
     let file = directory.join(CONFIG_FILE);
-    let repository = arguments
-        .repository
-        .as_deref()
-        .map(std::path::absolute)
-        .transpose();
-    let repository = repository.map_err(|error| failed("find", &directory, &error))?;
-    let repository = repository.unwrap_or_else(|| PathBuf::from("repository"));
     let sample = Sample {
         servers: &arguments.servers,
-        repository: &repository.to_string_lossy(),
+        repository: cx.named_place()?.as_ref(),
         slot: "pgmd",
     };
     write_configuration(&file, &sample.text())?;
@@ -41,6 +34,7 @@ pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliErr
         directory: Some(directory.clone()),
         config: None,
         format: cx.format,
+        at: RepositoryArguments::default(),
         remote: None,
     };
     let status = check::run(&here, &CheckArguments { server: None })?;

@@ -22,7 +22,7 @@ pub(super) fn run(cx: &Cx, arguments: ListBackupArguments) -> Result<ExitCode, C
             other => return Err(daemon::unexpected(&other)),
         }
     } else {
-        offline::list(&cx.config()?, arguments.server.as_ref())?
+        offline::list(cx, arguments.server.as_ref())?
     };
     if arguments.sort == Order::Desc {
         list.servers

@@ -35,14 +35,17 @@ mod wal_source;
 mod wal_summary;
 mod wal_verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pgm_mgmt::{Client, Deadlines};
+use pgm_proto::ServerName;
+use pgm_storage::StoreAddress;
 use pgmd::config::Config;
+use pgmd::place::RepositoryPlace;
 
-use crate::arguments::{Arguments, Command, Format, WalCommand};
-use crate::error::CliError;
+use crate::arguments::{Arguments, Command, Format, RepositoryArguments, WalCommand};
+use crate::error::{CliError, Failure};
 use crate::locate;
 use crate::remote::Remote;
 
@@ -52,6 +55,7 @@ struct Cx {
     directory: Option<PathBuf>,
     config: Option<PathBuf>,
     format: Format,
+    at: RepositoryArguments,
     remote: Option<Remote>,
 }
 
@@ -78,12 +82,67 @@ impl Cx {
     }
 }
 
+/// A repository, and the configuration if it was named by that.
+#[derive(Debug)]
+struct At {
+    place: RepositoryPlace,
+    config: Option<Config>,
+}
+
+impl At {
+    /// The spool of a server, when there is a configuration that says where it is.
+    fn spool_of(&self, server: &ServerName) -> Option<PathBuf> {
+        let config = self.config.as_ref();
+        config.map(|config| config.spool_of(server))
+    }
+}
+
+impl Cx {
+    /// The repository that was named, else that of the configuration.
+    fn at(&self) -> Result<At, CliError> {
+        if let Some(place) = self.named_place()? {
+            return Ok(At {
+                place,
+                config: None,
+            });
+        }
+        let config = self.config()?;
+        Ok(At {
+            place: config.repository.place(),
+            config: Some(config),
+        })
+    }
+
+    /// The repository that was named, with absolute paths.
+    fn named_place(&self) -> Result<Option<RepositoryPlace>, CliError> {
+        let Some(address) = &self.at.repository else {
+            return Ok(None);
+        };
+        let absolute = |path: &Path| {
+            std::path::absolute(path).map_err(|error| {
+                let text = format!("{} cannot be found: {error}", path.display());
+                CliError::new(Failure::Usage, text, None)
+            })
+        };
+        let address = match address.directory() {
+            Some(folder) => StoreAddress::local(absolute(&folder)?),
+            None => address.clone(),
+        };
+        let credentials = self.at.credentials.as_deref().map(absolute).transpose()?;
+        Ok(Some(RepositoryPlace {
+            address,
+            credentials,
+        }))
+    }
+}
+
 /// Carries out what was typed.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     let cx = Cx {
         directory: arguments.directory,
         config: arguments.config,
         format: arguments.format,
+        at: arguments.at,
         remote: if arguments.command.works_here_only() {
             None
         } else {

@@ -2,18 +2,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pgm_backup::{Context, Progress, ProgressSink};
-
+use pgm_backup::{Context, Progress, ProgressSink, Repository};
 use pgm_mgmt::{BackupChoice, BackupDetails, BackupList, ClientError, Error, Gap, ServerBackups};
 use pgm_proto::{ServerName, SystemId};
 use pgm_storage::Cancel;
 use pgm_wal::Spool;
 use pgm_wal::archive::{Archive, ArchiveError};
 use pgmd::config::Config;
-use pgmd::operations::Place;
+use pgmd::operations::{self, Place};
 use pgmd::repository;
 
-use super::Cx;
+use super::{At, Cx};
 use crate::error::{CliError, Failure, chain};
 use crate::output::progress::Bar;
 
@@ -23,13 +22,13 @@ pub(super) fn on_place<T>(
     server: &ServerName,
     operation: impl FnOnce(&Context, Place<'_>) -> Result<T, Error>,
 ) -> Result<T, CliError> {
-    let config = cx.config()?;
+    let at = cx.at()?;
     let bar = Arc::new(BarSink(Mutex::new(Some(Bar::new(cx.format)))));
     let context = Context::new(Cancel::new(), bar.clone());
-    let spool = config.spool_of(server);
+    let spool = at.spool_of(server);
     let place = Place {
-        repository: &config.repository.path,
-        spool: &spool,
+        repository: &at.place,
+        spool: spool.as_deref(),
         server,
     };
     let outcome = operation(&context, place);
@@ -56,17 +55,19 @@ impl ProgressSink for BarSink {
     }
 }
 
-/// The backups of one server, or of all that are configured.
-pub(super) fn list(config: &Config, server: Option<&ServerName>) -> Result<BackupList, CliError> {
-    let servers: Vec<ServerName> = match server {
-        Some(server) => vec![known(config, server)?],
-        None => config.servers.keys().cloned().collect(),
+/// The backups of one server, or of all: those that are configured, else those that the repository has.
+pub(super) fn list(cx: &Cx, server: Option<&ServerName>) -> Result<BackupList, CliError> {
+    let at = cx.at()?;
+    let repository = open(&at)?;
+    let servers: Vec<ServerName> = match (server, &at.config) {
+        (Some(server), _) => vec![known(&at, &repository, server)?],
+        (None, Some(config)) => config.servers.keys().cloned().collect(),
+        (None, None) => servers(&repository)?,
     };
-    let repository = open(config)?;
     let servers = servers.into_iter().map(|server| {
         let backups = repository::backups(&repository, &server).map_err(refused)?;
         let archive = Archive::new(Arc::clone(repository.storage()), server.clone());
-        let gaps = gaps(config, &archive)
+        let gaps = gaps(&at, &archive)
             .map_err(|error| CliError::new(Failure::Failed, chain(&error), error.hint()))?;
         Ok(ServerBackups {
             server,
@@ -81,12 +82,13 @@ pub(super) fn list(config: &Config, server: Option<&ServerName>) -> Result<Backu
 
 /// Everything about one backup.
 pub(super) fn info(
-    config: &Config,
+    cx: &Cx,
     server: &ServerName,
     backup: &BackupChoice,
 ) -> Result<BackupDetails, CliError> {
-    let server = known(config, server)?;
-    let repository = open(config)?;
+    let at = cx.at()?;
+    let repository = open(&at)?;
+    let server = known(&at, &repository, server)?;
     let entry = repository::find(&repository, &server, backup).map_err(refused)?;
     repository::details(&repository, &entry).map_err(refused)
 }
@@ -96,7 +98,7 @@ pub(super) fn system_id(
     config: &Config,
     server: &ServerName,
 ) -> Result<Option<SystemId>, pgm_backup::Error> {
-    let record = match repository::open(&config.repository.path) {
+    let record = match repository::open(&config.repository.place()) {
         Ok(repository) => repository.server(server)?,
         Err(pgm_backup::Error::RepositoryMissing { .. }) => None,
         Err(pgm_backup::Error::Storage(error)) if error.is_not_found() => None,
@@ -105,8 +107,11 @@ pub(super) fn system_id(
     Ok(record.map(|record| record.system_id))
 }
 
-fn gaps(config: &Config, archive: &Archive) -> Result<Vec<Gap>, ArchiveError> {
-    let spool = Spool::find(config.spool_of(archive.server()))?;
+fn gaps(at: &At, archive: &Archive) -> Result<Vec<Gap>, ArchiveError> {
+    let spool = match at.spool_of(archive.server()) {
+        Some(folder) => Spool::find(folder)?,
+        None => None,
+    };
     let Some(size) = archive.segment_size()? else {
         return Ok(Vec::new());
     };
@@ -121,13 +126,24 @@ fn gaps(config: &Config, archive: &Archive) -> Result<Vec<Gap>, ArchiveError> {
         .collect())
 }
 
-fn known(config: &Config, server: &ServerName) -> Result<ServerName, CliError> {
-    let known = config.server(server).map(|_| server.clone());
-    known.map_err(|error| CliError::from(error).with_failure(Failure::NotFound))
+/// `server`, if it is configured; without a configuration, if the repository has anything of it.
+fn known(at: &At, repository: &Repository, server: &ServerName) -> Result<ServerName, CliError> {
+    if let Some(config) = &at.config {
+        let known = config.server(server).map(|_| server.clone());
+        return known.map_err(|error| CliError::from(error).with_failure(Failure::NotFound));
+    }
+    operations::refuse_unknown(repository, server).map_err(refused)?;
+    Ok(server.clone())
 }
 
-fn open(config: &Config) -> Result<pgm_backup::Repository, CliError> {
-    repository::open(&config.repository.path).map_err(|error| refused(repository::failure(&error)))
+fn servers(repository: &Repository) -> Result<Vec<ServerName>, CliError> {
+    let servers = repository.servers();
+    servers.map_err(|error| refused(repository::failure(&error)))
+}
+
+/// Opens the repository at `at`.
+pub(super) fn open(at: &At) -> Result<Repository, CliError> {
+    repository::open(&at.place).map_err(|error| refused(repository::failure(&error)))
 }
 
 fn refused(error: Error) -> CliError {

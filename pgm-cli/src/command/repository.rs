@@ -26,7 +26,7 @@ fn accept(cx: &Cx) -> Result<ExitCode, CliError> {
         print_json(&known);
         return Ok(ExitCode::SUCCESS);
     }
-    let place = known.path.display();
+    let place = &known.path;
     match before {
         Some(before) if before.id == known.id => {
             out!("{place} is the repository already ({})", known.id);
@@ -34,7 +34,7 @@ fn accept(cx: &Cx) -> Result<ExitCode, CliError> {
         Some(before) => out!(
             "{place} is the repository from now on ({}), no longer {} ({})",
             known.id,
-            before.path.display(),
+            before.path,
             before.id
         ),
         None => out!("{place} is the repository from now on ({})", known.id),

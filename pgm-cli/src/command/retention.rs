@@ -6,7 +6,7 @@ use pgm_mgmt::{Request, Response, RetentionOptions, RetentionOutcome};
 
 use super::{Cx, daemon, offline};
 use crate::arguments::{Format, RetentionArguments};
-use crate::error::CliError;
+use crate::error::{CliError, Failure};
 use crate::output::stdout::out;
 use crate::output::{Table, bytes, print_json};
 
@@ -17,7 +17,11 @@ pub(super) fn run(cx: &Cx, arguments: RetentionArguments) -> Result<ExitCode, Cl
         dry_run: arguments.dry_run,
     };
     let outcome = if arguments.offline || !daemon::is_running(cx)? {
-        let options = pgmd::retention::with_policy(&cx.config()?, options);
+        let options = match cx.at()?.config {
+            Some(config) => pgmd::retention::with_policy(&config, options),
+            None if options.policy.is_some() => options,
+            None => return Err(no_policy()),
+        };
         let outcome = offline::on_place(cx, &options.server, |context, place| {
             pgmd::retention::carry_out(context, place, &options)
         })?;
@@ -36,6 +40,15 @@ pub(super) fn run(cx: &Cx, arguments: RetentionArguments) -> Result<ExitCode, Cl
         Format::Text => print(&outcome, arguments.explain || arguments.dry_run),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn no_policy() -> CliError {
+    let hint = "such as --policy 'last 3, window 14d'; add --dry-run to see what would go";
+    CliError::new(
+        Failure::Usage,
+        "a repository that is named with --repository has no policy of its own: say --policy",
+        Some(hint.to_owned()),
+    )
 }
 
 fn print(outcome: &RetentionOutcome, explain: bool) {

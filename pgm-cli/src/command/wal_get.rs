@@ -15,6 +15,7 @@ use pgm_backup::Repository;
 use pgm_proto::Lsn;
 use pgm_wal::archive::{Archive, Lookup, Origin};
 use pgm_wal::{SegmentSize, Spool, WalFileName};
+use pgmd::place::RepositoryPlace;
 
 use super::Cx;
 use crate::arguments::WalGetArguments;
@@ -158,16 +159,14 @@ fn delivered(
     }
 }
 
-fn places(cx: &Cx, arguments: &WalGetArguments) -> Result<(PathBuf, Option<PathBuf>), CliError> {
-    if let Some(repository) = &arguments.repository {
-        return Ok((repository.clone(), arguments.spool.clone()));
-    }
-    let config = cx.config()?;
-    let spool = arguments
-        .spool
-        .clone()
-        .unwrap_or_else(|| config.spool_of(&arguments.server));
-    Ok((config.repository.path, Some(spool)))
+fn places(
+    cx: &Cx,
+    arguments: &WalGetArguments,
+) -> Result<(RepositoryPlace, Option<PathBuf>), CliError> {
+    let at = cx.at()?;
+    let named = arguments.spool.clone();
+    let spool = named.or_else(|| at.spool_of(&arguments.server));
+    Ok((at.place, spool))
 }
 
 /// The server's segment size, from whichever place knows it.

@@ -8,7 +8,7 @@ use pgm_wal::files::{Run, SegmentFiles};
 use pgm_wal::record::{SegmentSource, SourceError};
 use pgm_wal::{History, SegmentName, SegmentNumber, SegmentSize, Spool};
 
-use super::Cx;
+use super::{Cx, offline};
 use crate::arguments::WalSourceArguments;
 use crate::error::{CliError, Failure, chain};
 
@@ -45,12 +45,14 @@ impl WalSource {
                 })
             }
             Some(server) => {
-                let config = cx.config()?;
-                let repository = pgmd::repository::open(&config.repository.path)
-                    .map_err(|error| failed(&error, error.hint()))?;
+                let at = cx.at()?;
+                let repository = offline::open(&at)?;
                 let archive = Archive::new(Arc::clone(repository.storage()), server.clone());
-                let spool = Spool::find(config.spool_of(server))
-                    .map_err(|error| failed(&error, error.hint()))?;
+                let spool = match at.spool_of(server) {
+                    Some(folder) => Spool::find(folder),
+                    None => Ok(None),
+                };
+                let spool = spool.map_err(|error| failed(&error, error.hint()))?;
                 let size = match &spool {
                     Some(spool) => spool
                         .segment_size()

@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 
 use pgm_proto::ServerName;
 
+use crate::place::RepositoryPlace;
+
 pub use change::{Before, Key};
 pub use draft::Draft;
 pub use entry::Entry;
@@ -52,6 +54,19 @@ pub const FILE_NAME: &str = "pgmd.ron";
 pub const SOCKET_NAME: &str = ".s.pgmd";
 /// The name of the lock file in the run folder; it holds the daemon's process id.
 pub const PID_FILE_NAME: &str = "pgmd.pid";
+
+impl RepositoryConfig {
+    /// Where it is.
+    pub fn place(&self) -> RepositoryPlace {
+        match &self.url {
+            Some(address) => RepositoryPlace {
+                address: address.clone(),
+                credentials: self.credentials_file.clone(),
+            },
+            None => RepositoryPlace::local(&self.path),
+        }
+    }
+}
 
 impl Config {
     /// Reads and checks the configuration in `file`.

@@ -6,14 +6,15 @@ use pgm_proto::ServerName;
 
 use super::registry::{DefaultValue, Setting};
 use super::{settings, value::Literal};
+use crate::place::RepositoryPlace;
 
 /// What a new configuration contains.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample<'a> {
     /// The servers: a name and a connection string each.
     pub servers: &'a [(ServerName, String)],
-    /// The repository's path; relative ones start at the configuration's folder.
-    pub repository: &'a str,
+    /// The repository; `None`: in a folder beside the configuration.
+    pub repository: Option<&'a RepositoryPlace>,
     /// The replication slot on each server.
     pub slot: &'a str,
 }
@@ -22,7 +23,7 @@ pub struct Sample<'a> {
 pub fn sample(servers: &[(ServerName, String)]) -> String {
     Sample {
         servers,
-        repository: "repository",
+        repository: None,
         slot: "pgmd",
     }
     .text()
@@ -35,7 +36,7 @@ impl Sample<'_> {
         for key in ["log_level", "unix_socket_dir", "spool", "jobs_max"] {
             let _ = writeln!(text, "{}", field("    ", key, None));
         }
-        let repository = field("        ", "repository.path", Some(self.repository));
+        let repository = self.repository_fields();
         let compression = field("        ", "repository.compression", None);
         let _ = writeln!(text, "    repository: (\n{repository}{compression}    ),\n");
         text += "    // The servers to protect.\n    servers: {\n";
@@ -60,6 +61,23 @@ impl Sample<'_> {
             text += "        ),\n";
         }
         text + "    },\n)\n"
+    }
+
+    fn repository_fields(&self) -> String {
+        let of = |key: &str, value: Option<String>| field("        ", key, value.as_deref());
+        let Some(place) = self.repository else {
+            return of("repository.path", Some("repository".to_owned()));
+        };
+        if let Some(folder) = place.folder() {
+            return of("repository.path", Some(folder.display().to_string()));
+        }
+        let credentials = place.credentials.as_ref();
+        let file = credentials.map(|file| file.display().to_string());
+        let mut text = of("repository.url", Some(place.to_string()));
+        if file.is_some() {
+            text += &of("repository.credentials_file", file);
+        }
+        text
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pgm_backup::retention::RetentionPolicy;
 use pgm_proto::{ConnInfo, Defaults, ServerName, SlotName};
-use pgm_storage::Compression;
+use pgm_storage::{Compression, StoreAddress};
 
 use super::ConfigError;
 use super::entry::Entry;
@@ -107,6 +107,10 @@ settings! {
     pub struct RepositoryConfig in "repository" {
         /// The folder of backups and archived WAL.
         path: PathBuf = Is("repository"), Restart;
+        /// The address of a far repository, instead of path: s3://…, azure://…, gs://…, sftp://… (docs/stores.md).
+        url: Option<StoreAddress> = Unset("the repository is in path"), Restart;
+        /// The file with the credentials for url, lines NAME=value; only pgmd's user (and group) may be able to read it.
+        credentials_file: Option<PathBuf> = Unset("the environment has them, or the host's own identity does"), Restart;
         /// How new backups and WAL are compressed: zstd:1 to zstd:19, lz4, gzip:1 to gzip:9, none.
         compression: Compression = Is("zstd:3"), NewWorkers;
     }

@@ -190,7 +190,7 @@ async fn list(daemon: &Daemon, server: Option<ServerName>) -> Result<Response, E
         None => config.servers.keys().cloned().collect(),
     };
     blocking(move || {
-        let repository = repository::open(&config.repository.path)
+        let repository = repository::open(&config.repository.place())
             .map_err(|error| repository::failure(&error))?;
         let mut listed = Vec::new();
         for server in servers {
@@ -216,7 +216,7 @@ async fn backup_details(
     daemon.server(&server)?;
     let config = daemon.config();
     blocking(move || {
-        let repository = repository::open(&config.repository.path)
+        let repository = repository::open(&config.repository.place())
             .map_err(|error| repository::failure(&error))?;
         let entry = repository::find(&repository, &server, &backup)?;
         let details = repository::details(&repository, &entry)?;

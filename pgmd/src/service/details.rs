@@ -17,6 +17,7 @@ use pgm_wal::archive::{Archive, ArchiveError};
 use super::answer::blocking;
 use super::status;
 use crate::config::Config;
+use crate::known_repository;
 use crate::repository::{self, chain};
 use crate::supervisor::Daemon;
 
@@ -37,7 +38,7 @@ pub(super) async fn details(
     Ok(StatusDetails {
         status,
         uptime_seconds: seconds_since(daemon.started()),
-        repository: medium(&config.repository.path),
+        repository: repository_medium(&config),
         spool: medium(&config.spool),
         settings: settings(&config),
         servers,
@@ -85,7 +86,7 @@ fn age(stat: &str, uptime: &str, ticks_per_second: u64) -> Option<u64> {
 }
 
 fn look_up(config: &Config, servers: &mut [ServerDetails]) {
-    let opened = repository::open(&config.repository.path);
+    let opened = known_repository::open(&config.repository.place(), &config.spool);
     for details in servers {
         let looked = match &opened {
             Ok(repository) => look_up_server(config, repository, details),
@@ -139,6 +140,19 @@ fn point(backup: &BackupSummary) -> RestorePoint {
         label: backup.label.clone(),
         from_time: backup.stopped.clone(),
         from_lsn: backup.end_lsn,
+    }
+}
+
+fn repository_medium(config: &Config) -> MediumDetails {
+    let place = config.repository.place();
+    match place.folder() {
+        Some(folder) => medium(&folder),
+        None => MediumDetails {
+            path: place.to_string(),
+            total_bytes: None,
+            used_bytes: None,
+            free_bytes: None,
+        },
     }
 }
 

@@ -117,8 +117,8 @@ pub(super) async fn mark(
     blocking(move || {
         let spool = config.spool_of(&server);
         let place = Place {
-            repository: &config.repository.path,
-            spool: &spool,
+            repository: &config.repository.place(),
+            spool: Some(&spool),
             server: &server,
         };
         let marks: BackupMarks = match mark {

@@ -63,7 +63,7 @@ pub(super) async fn status(
 }
 
 fn ask_repository(config: &Config, servers: Vec<ServerName>) -> Catalogs {
-    let opened = known_repository::open(&config.repository.path, &config.spool)
+    let opened = known_repository::open(&config.repository.place(), &config.spool)
         .map_err(|error| repository::chain(&error));
     let catalog = |server: &ServerName| match &opened {
         Ok(repository) => repository::backups(repository, server).map_err(|error| error.text),

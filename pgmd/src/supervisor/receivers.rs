@@ -146,7 +146,7 @@ pub(super) fn describe(
         server: server.clone(),
         log_level: config.log_level,
         slot,
-        repository: config.repository.path.clone(),
+        repository: config.repository.place(),
         compression: config.repository.compression,
         spool: config.spool_of(server),
         title: ProcessTitle::of(config),

@@ -15,6 +15,7 @@ use pgm_storage::seal::MasterKey;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, LogLevel, ServerConfig};
+use crate::place::RepositoryPlace;
 
 /// The longest line between the two.
 pub const LINE_BYTES_MAX: usize = 4 << 20;
@@ -28,8 +29,8 @@ pub struct Description {
     pub log_level: LogLevel,
     /// Its place in the shared state.
     pub slot: usize,
-    /// The repository's folder.
-    pub repository: PathBuf,
+    /// Where the repository is.
+    pub repository: RepositoryPlace,
     /// How new objects are compressed.
     pub compression: Compression,
     /// The server's spool.

@@ -27,7 +27,7 @@ pub(super) fn operation(link: &Link, description: &Description, state: &Arc<Shar
 fn carry_out(link: &Link, cx: &Context, description: &Description) -> Result<Response, Error> {
     let place = Place {
         repository: &description.repository,
-        spool: &description.spool,
+        spool: Some(&description.spool),
         server: &description.server,
     };
     match &description.task {

@@ -32,7 +32,7 @@ fn carry_out(
     };
     let context = job::context(link, description, state);
     let (repository, spool) = (&description.repository, &description.spool);
-    let prepared = PreparedRestore::new(&context, repository, spool, options)?;
+    let prepared = PreparedRestore::new(&context, repository, Some(spool), options)?;
     if options.plan_only {
         return Ok(Response::Planned(prepared.planned()));
     }

@@ -12,11 +12,16 @@ use super::rules;
 /// Judges the folders that pgmd writes to.
 pub(super) fn judge(config: &Config, data_bytes: Option<u64>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let repository = config.repository.place().folder();
     let folders = [
-        ("repository", config.repository.path.as_path(), data_bytes),
-        ("spool", &config.spool, None),
+        ("repository", repository.as_ref(), data_bytes),
+        ("spool", Some(&config.spool), None),
     ];
     for (what, folder, data) in folders {
+        // A far repository has no folder: whether it answers shows with its identity.
+        let Some(folder) = folder else {
+            continue;
+        };
         findings.push(writable(what, folder));
         if let Some(free) = free_bytes(folder) {
             findings.push(rules::room(what, &folder.display().to_string(), free, data));

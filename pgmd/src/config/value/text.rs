@@ -1,7 +1,7 @@
 //! Values that have a type of their own, with a parser and a text.
 
 use pgm_proto::SlotName;
-use pgm_storage::Compression;
+use pgm_storage::{Compression, StoreAddress};
 
 use super::{Form, Kind, Literal, Surroundings, Value, Wrong, nearest_hint};
 
@@ -26,6 +26,21 @@ impl Value for String {
 
 impl Value for SlotName {
     const KIND: Kind = Kind::new("slot name", Form::Text);
+
+    fn read(written: &Literal, _cx: &Surroundings<'_>) -> Result<Self, Wrong> {
+        match written {
+            Literal::Text(text) => text.parse().map_err(Wrong::because),
+            _ => Err(Wrong::is_text()),
+        }
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for StoreAddress {
+    const KIND: Kind = Kind::new("address", Form::Text);
 
     fn read(written: &Literal, _cx: &Surroundings<'_>) -> Result<Self, Wrong> {
         match written {

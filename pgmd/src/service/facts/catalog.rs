@@ -172,13 +172,14 @@ fn archived(daemon: &Daemon) -> BTreeMap<ServerName, Lsn> {
 
 /// One look at everything.
 fn look(config: &Config, before: &Seen, archived: &BTreeMap<ServerName, Lsn>) -> Seen {
+    let place = config.repository.place();
     let mut seen = Seen {
-        space: space(&config.repository.path),
+        space: place.folder().and_then(|folder| space(&folder)),
         spool_space: space(&config.spool),
         ..Seen::default()
     };
     let mut error = None;
-    match repository::open(&config.repository.path) {
+    match repository::open(&place) {
         Ok(repository) => {
             for server in config.servers.keys() {
                 let mut catalog = server_catalog(&repository, server);

@@ -103,7 +103,7 @@ impl Watcher {
             started: self.daemon.started(),
             servers: servers.collect(),
             repository: RepositoryFacts {
-                path: config.repository.path.display().to_string(),
+                path: config.repository.place().to_string(),
                 space: seen.space,
                 spool_space: seen.spool_space,
                 look: seen.look.clone(),

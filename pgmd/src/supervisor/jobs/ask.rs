@@ -47,7 +47,7 @@ impl Daemon {
             server: server.clone(),
             log_level: config.log_level,
             slot: lease.number(),
-            repository: config.repository.path.clone(),
+            repository: config.repository.place(),
             compression: config.repository.compression,
             spool: config.spool_of(server),
             title: ProcessTitle::of(&config),

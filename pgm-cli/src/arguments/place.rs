@@ -1,0 +1,25 @@
+//! The options that name a repository outright.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use pgm_storage::StoreAddress;
+
+const HEADING: &str = "A repository without pgmd";
+
+/// A repository that is named outright: no daemon is asked and no configuration is read.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RepositoryArguments {
+    /// Work on this repository, without daemon and configuration: a directory, s3://…, azure://…, gs://… or sftp://…
+    #[arg(
+        id = "repository_address", long = "repository", global = true, help_heading = HEADING,
+        env = "PGM_REPOSITORY", value_name = "URL|DIR"
+    )]
+    pub(crate) repository: Option<StoreAddress>,
+    /// The file with the credentials for it (lines NAME=value, mode 0600); else they come from the environment
+    #[arg(
+        id = "repository_credentials", long = "credentials", global = true, help_heading = HEADING,
+        env = "PGM_CREDENTIALS", value_name = "FILE"
+    )]
+    pub(crate) credentials: Option<PathBuf>,
+}

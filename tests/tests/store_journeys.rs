@@ -1,0 +1,140 @@
+//! The quickstart's journey on far stores: WAL and a backup go there, everything here is lost, and `pgm-cli` alone
+//! gives it back from the address and the credentials.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use pgm_tests::{
+    Cluster, Major, Pgmd, Scratch, StoreKind, StoreServer, built, run, run_ok, wait_until,
+};
+
+/// Every file below `folder` that holds `text`.
+fn holders(folder: &Path, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(holders(&path, text));
+        } else if fs::read(&path).is_ok_and(|bytes| {
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        }) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+fn the_journey(kind: StoreKind) {
+    let store = StoreServer::start(kind);
+    let url = store.address("pgm/one");
+    let here = Scratch::new("restored");
+    let credentials = here.join("credentials");
+    fs::write(&credentials, store.credentials()).unwrap();
+    fs::set_permissions(&credentials, fs::Permissions::from_mode(0o600)).unwrap();
+    let credentials = credentials.to_str().unwrap();
+
+    let mut cluster = Cluster::builder(Major::V17).start();
+    let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
+    pgmd.write_configuration(&format!(
+        "(repository: (url: {url:?}, credentials_file: {credentials:?}), servers: {{ \"main\": (conninfo: {:?}) }})",
+        cluster.conninfo()
+    ));
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    cluster.sql(
+        "create table t as select n, repeat('x', 500) filler from generate_series(1, 20000) n",
+    );
+    pgmd.cli_ok(&["backup", "main"]);
+    cluster
+        .sql("insert into t select 20000 + n, 'after the backup' from generate_series(1, 1000) n");
+    let written = cluster.value("select pg_switch_wal()");
+    pgmd.wait_durable("main", &written);
+    wait_until("the last segment is in the store", || {
+        let archived = pgmd.status("main")["archived_lsn"].clone();
+        let reached = format!(
+            "select '{}'::pg_lsn >= '{written}'",
+            archived.as_str().unwrap_or("0/0")
+        );
+        cluster.value(&reached) == "t"
+    });
+    assert_eq!(
+        pgmd.status("main")["archived_segments"]
+            .as_u64()
+            .map(|n| n > 0),
+        Some(true)
+    );
+    let log = pgmd.log();
+    assert!(!log.contains("canary"), "no secret is logged: {log}");
+
+    // Everything of the server's and the daemon's hosts is gone.
+    pgmd.kill();
+    let daemon = pgmd.directory().to_owned();
+    assert!(
+        holders(&daemon, "canary-secret").is_empty(),
+        "no secret rests with the daemon"
+    );
+    fs::remove_dir_all(daemon.join("spool")).unwrap();
+    fs::remove_file(daemon.join("pgmd.ron")).unwrap();
+    cluster.destroy();
+
+    let cli = |arguments: &[&str]| {
+        let mut command = Command::new(built("pgm-cli"));
+        command
+            .env_remove("PGM_DIRECTORY")
+            .current_dir(here.path())
+            .args(arguments)
+            .args(["--repository", &url, "--credentials", credentials]);
+        command
+    };
+    let listed = run_ok(&mut cli(&["list-backup"]));
+    assert!(listed.contains("main"), "{listed}");
+    let info = run_ok(&mut cli(&["info", "main"]));
+    assert!(info.contains("valid"), "{info}");
+    let unknown = run(&mut cli(&["info", "other"]));
+    assert!(
+        unknown.status == 4 && unknown.stderr.contains("main"),
+        "{unknown:?}"
+    );
+
+    let data = here.join("data");
+    run_ok(&mut cli(&[
+        "restore",
+        "main",
+        "newest",
+        data.to_str().unwrap(),
+    ]));
+    for secret in ["canary-secret", "Eby8vdM02xNOcq"] {
+        assert!(
+            holders(&data, secret).is_empty(),
+            "no secret is in the restored directory"
+        );
+    }
+    let mut restored = Cluster::on(Major::V17, &data);
+    restored.start();
+    restored.wait_writable();
+    assert_eq!(restored.value("select count(*) from t"), "21000");
+    assert_eq!(
+        restored.value("select count(*) from t where filler = 'after the backup'"),
+        "1000"
+    );
+}
+
+#[test]
+fn backup_wal_and_restore_with_s3() {
+    the_journey(StoreKind::S3);
+}
+
+#[test]
+fn backup_wal_and_restore_with_azure() {
+    the_journey(StoreKind::Azure);
+}
+
+#[test]
+fn backup_wal_and_restore_with_sftp() {
+    the_journey(StoreKind::Sftp);
+}
