@@ -43,11 +43,13 @@ impl PreparedRestore {
         let repository = repository::open(place).map_err(|error| failure(&error))?;
         let archive = Archive::new(Arc::clone(repository.storage()), options.server.clone());
         let folder = spool;
-        let spool = folder.map_or(Ok(None), Spool::find).map_err(|error| Error {
-            code: ErrorCode::RestoreFailed,
-            text: chain(&error),
-            hint: error.hint(),
-        })?;
+        let spool = folder
+            .map_or(Ok(None), Spool::find)
+            .map_err(|error| Error {
+                code: ErrorCode::RestoreFailed,
+                text: chain(&error),
+                hint: error.hint(),
+            })?;
         let server = &options.server;
         refuse_unknown(&repository, server)?;
         let mut plan = restore::plan(cx, &repository, &archive, spool.as_ref(), server, request)

@@ -18,9 +18,10 @@ pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliErr
     let directory = std::path::absolute(&arguments.target)
         .map_err(|error| failed("find", &arguments.target, &error))?;
     let file = directory.join(CONFIG_FILE);
+    let place = cx.named_place()?;
     let sample = Sample {
         servers: &arguments.servers,
-        repository: cx.named_place()?.as_ref(),
+        repository: place.as_ref(),
         slot: "pgmd",
     };
     write_configuration(&file, &sample.text())?;

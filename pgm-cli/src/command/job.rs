@@ -8,7 +8,7 @@ use pgm_mgmt::{
 
 use super::{Cx, daemon};
 use crate::arguments::{ClearCommand, Format, JobCommand, JobLsArguments};
-use crate::error::CliError;
+use crate::error::{CliError, Failure};
 use crate::output::stdout::{out, out_text};
 use crate::output::{Table, bytes, print_json};
 
@@ -23,6 +23,13 @@ pub(super) fn run(cx: &Cx, command: JobCommand) -> Result<ExitCode, CliError> {
 
 /// Begins the job that `request` asks for, and prints its number.
 pub(super) fn detach(cx: &Cx, request: Request) -> Result<ExitCode, CliError> {
+    if cx.at.repository.is_some() {
+        return Err(CliError::new(
+            Failure::Usage,
+            "--detach leaves the work to pgmd, and --repository does without it",
+            Some("leave out one of the two".to_owned()),
+        ));
+    }
     match daemon::call(cx, &Request::Start(Box::new(request)))? {
         Response::Started(StartedJob { job }) => {
             match cx.format {

@@ -25,7 +25,7 @@ impl Served {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::parse(&folder.path().join("pgmd.ron"), "(servers: {})").unwrap();
         std::fs::create_dir(folder.path().join("run")).unwrap();
-        crate::repository::open_or_create(&config).unwrap();
+        crate::repository::open_or_create(&config.repository.place()).unwrap();
         let log: LevelHandle = crate::log::start(LogLevel::Error, "");
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();

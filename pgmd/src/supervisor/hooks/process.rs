@@ -176,7 +176,7 @@ mod tests {
             server: "prod".parse().unwrap(),
             log_level: LogLevel::Info,
             slot: 0,
-            repository: "/r".into(),
+            repository: crate::place::RepositoryPlace::local("/r"),
             compression: pgm_storage::Compression::ZSTD,
             spool: "/s".into(),
             title: crate::worker::ProcessTitle::Fixed,
