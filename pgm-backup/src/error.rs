@@ -167,6 +167,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A backup was asked for without a repository to put it into.
+    #[error("there is no repository for the backup")]
+    NoTarget,
     /// The WAL that a backup needs did not become durable in time.
     #[error(
         "backup {label} needs the WAL of timeline {timeline} from {start} to {end}, and {missing} did not arrive \
@@ -271,6 +274,7 @@ impl Error {
             Self::BadStream { .. } => Some(
                 "check that the address is that of a PostgreSQL server; its log may say more".into(),
             ),
+            Self::NoTarget => Some("name at least one repository".into()),
             Self::WalMissing { .. } => Some(
                 "check that the server's WAL is being received (`pgm-cli status`), then take the backup again".into(),
             ),

@@ -10,16 +10,18 @@
 //! use std::sync::Arc;
 //!
 //! use pgm_backup::catalog::BackupWal;
-//! use pgm_backup::{BackupRequest, Context, NoArchive, Repository, backup};
+//! use pgm_backup::{BackupRequest, Context, NoArchive, Repository, BackupTarget, backup};
 //! use pgm_proto::{Client, Session};
-//! use pgm_storage::LocalStorage;
+//! use pgm_storage::{Compression, LocalStorage};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let repository = Repository::open_or_create(Arc::new(LocalStorage::create("/backup")?))?;
 //! let mut client = Client::connect(&"host=db user=backup".parse()?, Session::PhysicalReplication)?;
 //! let request = BackupRequest { wal: BackupWal::Included, ..BackupRequest::default() };
 //! let server = "main".parse()?;
-//! backup(&Context::quiet(), &mut client, &repository, &server, &request, &NoArchive)?;
+//! let target =
+//!     BackupTarget { repository: &repository, compression: Compression::ZSTD, coverage: &NoArchive };
+//! backup(&Context::quiet(), &mut client, &server, &[target], &request)?;
 //! for entry in repository.catalog(&server)?.backups() {
 //!     println!("{} {} bytes", entry.label, entry.size.raw_bytes);
 //! }
@@ -43,7 +45,9 @@ pub mod restore;
 pub mod retention;
 pub mod verify;
 
-pub use backup::{BackupRequest, Coverage, NoArchive, WalCoverage, backup};
+pub use backup::{
+    BackupOutcome, BackupRequest, BackupTarget, Coverage, NoArchive, WalCoverage, backup,
+};
 pub use catalog::{BackupEntry, Catalog};
 pub use context::{Context, Phase, Progress, ProgressSink, Quiet};
 pub use error::{Error, Result};

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pgm_backup::backup::{BackupRequest, NoArchive, backup};
+use pgm_backup::backup::{BackupRequest, BackupTarget, NoArchive, backup};
 use pgm_backup::catalog::BackupWal;
 use pgm_backup::restore::{
     BackupChoice, Boundary, Recovery, RestoreError, RestoreRequest, Target, TargetAction,
@@ -14,7 +14,7 @@ use pgm_backup::restore::{
 };
 use pgm_backup::{Context, Repository};
 use pgm_proto::{Client, ConnInfo, ServerName, Session};
-use pgm_storage::LocalStorage;
+use pgm_storage::{Compression, LocalStorage};
 use pgm_tests::{Cluster, Major, Scratch, StopMode, differences, majors, run_ok};
 use pgm_wal::archive::Archive;
 
@@ -43,15 +43,13 @@ impl Backups {
             wal: BackupWal::Included,
             ..BackupRequest::default()
         };
-        backup(
-            &Context::quiet(),
-            &mut client,
-            &self.repository,
-            &self.server,
-            &request,
-            &NoArchive,
-        )
-        .unwrap();
+        let targets = [BackupTarget {
+            repository: &self.repository,
+            compression: Compression::ZSTD,
+            coverage: &NoArchive,
+        }];
+        let cx = Context::quiet();
+        backup(&cx, &mut client, &self.server, &targets, &request).unwrap();
     }
 
     fn restore(&self, tablespaces: Vec<(PathBuf, PathBuf)>) -> Result<PathBuf, RestoreError> {

@@ -8,9 +8,11 @@ use std::error::Error;
 use std::sync::Arc;
 
 use pgm_backup::catalog::BackupWal;
-use pgm_backup::{BackupRequest, Context, NoArchive, Progress, ProgressSink, Repository, backup};
+use pgm_backup::{
+    BackupRequest, BackupTarget, Context, NoArchive, Progress, ProgressSink, Repository, backup,
+};
 use pgm_proto::{Client, Session};
-use pgm_storage::{Cancel, LocalStorage};
+use pgm_storage::{Cancel, Compression, LocalStorage};
 
 /// Prints a dot for each 64 MiB.
 #[derive(Debug, Default)]
@@ -37,7 +39,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..BackupRequest::default()
     };
     let server = "main".parse()?;
-    let entry = backup(&cx, &mut client, &repository, &server, &request, &NoArchive)?;
+    // A backup can go to several repositories in one pass.
+    let targets = [BackupTarget {
+        repository: &repository,
+        compression: Compression::ZSTD,
+        coverage: &NoArchive,
+    }];
+    let mut outcomes = backup(&cx, &mut client, &server, &targets, &request)?;
+    let outcome = outcomes.pop().ok_or("no outcome")?;
+    let entry = outcome.into_result()?;
     let size = entry.size;
     println!(
         "backup {} of {} files: {} bytes in {} bytes, consistent from {}",

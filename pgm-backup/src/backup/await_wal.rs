@@ -1,15 +1,20 @@
-//! Waiting until all WAL of a backup is durable.
+//! Waiting until all WAL of a backup is durable, and publishing it then.
 //!
 //! A backup without the WAL up to its end can never become consistent, so it is not published before. Whoever keeps the
-//! WAL answers through [`WalCoverage`]; this step asks again until the answer is complete or the deadline has passed.
+//! WAL answers through [`WalCoverage`]; this step asks again until the answer is complete or the deadline has passed, in
+//! each target for itself: none waits for the WAL of another one.
 
 use std::time::{Duration, Instant};
 
 use pgm_proto::{Lsn, TimelineId};
 
-use crate::catalog::BackupEntry;
+use super::BackupRequest;
+use super::lanes::Lanes;
+use super::publish::publish;
+use crate::catalog::{BackupEntry, BackupWal};
 use crate::context::{Context, Phase};
 use crate::error::{Error, Result};
+use crate::repository::Staging;
 
 /// How often the answer is asked for at least.
 const POLL_EVERY: Duration = Duration::from_millis(200);
@@ -50,36 +55,84 @@ impl WalCoverage for NoArchive {
     }
 }
 
-/// Waits until the WAL that `entry` needs is durable.
-pub(super) fn await_wal(
+/// A backup that has everything but its WAL, or has that, too.
+enum Stand<'a> {
+    Waiting(Box<Unpublished<'a>>),
+    Published(Box<BackupEntry>),
+}
+
+/// What is left to be published in one target.
+pub(super) struct Unpublished<'a> {
+    pub(super) coverage: &'a dyn WalCoverage,
+    pub(super) staging: Staging,
+    pub(super) entry: BackupEntry,
+}
+
+/// Publishes the backup in each target as soon as every WAL byte of it is durable there.
+pub(super) fn publish_when_durable(
     cx: &Context,
-    entry: &BackupEntry,
-    coverage: &dyn WalCoverage,
-    timeout: Duration,
-) -> Result<()> {
-    let (start, end) = entry.wal_range();
-    let total = Some(end.bytes_since(start));
+    lanes: Lanes<Unpublished<'_>>,
+    request: &BackupRequest,
+) -> Result<Lanes<BackupEntry>> {
     let begun = Instant::now();
+    let mut lanes = lanes.step(|lane| Ok(Stand::Waiting(Box::new(lane))))?;
     loop {
-        cx.check_cancel()?;
-        let missing = match coverage.covered(entry.timeline, start, end)? {
-            Coverage::Complete => return Ok(()),
-            Coverage::Missing { what } => what,
-        };
-        cx.report(Phase::AwaitWal, 0, total, &missing);
-        let Some(left) = timeout
-            .checked_sub(begun.elapsed())
-            .filter(|left| !left.is_zero())
-        else {
-            return Err(Error::WalMissing {
-                label: entry.label,
-                timeline: entry.timeline,
-                start,
-                end,
-                missing,
-                waited_seconds: begun.elapsed().as_secs(),
-            });
-        };
+        let waited = begun.elapsed();
+        let left = request.wal_timeout.saturating_sub(waited);
+        lanes = lanes.step(|stand| match stand {
+            Stand::Published(_) => Ok(stand),
+            Stand::Waiting(lane) => match (missing(cx, &lane, request)?, left.is_zero()) {
+                (None, _) => Ok(Stand::Published(Box::new(publish(
+                    cx,
+                    lane.staging,
+                    lane.entry,
+                )?))),
+                (Some(_), false) => Ok(Stand::Waiting(lane)),
+                (Some(missing), true) => Err(never_arrived(&lane.entry, missing, waited)),
+            },
+        })?;
+        let waiting = lanes.open().find_map(|(_, stand)| match stand {
+            Stand::Waiting(lane) => Some(lane.coverage),
+            Stand::Published(_) => None,
+        });
+        let Some(coverage) = waiting else { break };
         coverage.wait(left.min(POLL_EVERY));
+    }
+    lanes.step(|stand| match stand {
+        Stand::Published(entry) => Ok(*entry),
+        Stand::Waiting(_) => Err(Error::Cancelled),
+    })
+}
+
+/// What is missing of the WAL of a backup.
+fn missing(
+    cx: &Context,
+    lane: &Unpublished<'_>,
+    request: &BackupRequest,
+) -> Result<Option<String>> {
+    cx.check_cancel()?;
+    if request.wal == BackupWal::Included {
+        return Ok(None);
+    }
+    let (start, end) = lane.entry.wal_range();
+    match lane.coverage.covered(lane.entry.timeline, start, end)? {
+        Coverage::Complete => Ok(None),
+        Coverage::Missing { what } => {
+            let total = Some(end.bytes_since(start));
+            cx.report(Phase::AwaitWal, 0, total, &what);
+            Ok(Some(what))
+        }
+    }
+}
+
+fn never_arrived(entry: &BackupEntry, missing: String, waited: Duration) -> Error {
+    let (start, end) = entry.wal_range();
+    Error::WalMissing {
+        label: entry.label,
+        timeline: entry.timeline,
+        start,
+        end,
+        missing,
+        waited_seconds: waited.as_secs(),
     }
 }

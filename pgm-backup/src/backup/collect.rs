@@ -25,7 +25,6 @@ pub(super) struct Collector {
 struct Inner {
     manifest: ManifestWriter,
     files: HashMap<u64, OpenFile>,
-    next_file: u64,
 }
 
 /// A file some of whose bytes have no place yet.
@@ -37,7 +36,7 @@ struct OpenFile {
 }
 
 /// What is known of a file before its content.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct FileHeader {
     pub(super) path: FilePath,
     pub(super) size: u64,
@@ -60,7 +59,6 @@ impl Collector {
             inner: Mutex::new(Inner {
                 manifest,
                 files: HashMap::new(),
-                next_file: 0,
             }),
         }
     }
@@ -79,11 +77,9 @@ impl Collector {
         self.lock().manifest.entry(&ManifestEntry::Tablespace(link))
     }
 
-    /// Begins a file; its pieces name it by the number that is given back.
-    pub(super) fn file(&self, header: FileHeader) -> Result<u64> {
+    /// Begins the file whose pieces will name it by `number`.
+    pub(super) fn file(&self, number: u64, header: FileHeader) -> Result<()> {
         let mut inner = self.lock();
-        let number = inner.next_file;
-        inner.next_file += 1;
         if header.size == 0 {
             inner.manifest.entry(&header.into_entry(&mut []))?;
         } else {
@@ -96,7 +92,7 @@ impl Collector {
                 },
             );
         }
-        Ok(number)
+        Ok(())
     }
 
     /// Takes the places of the pieces of one frame.

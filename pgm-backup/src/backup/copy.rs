@@ -1,21 +1,16 @@
-//! The data directory into packs, and the manifests beside them.
+//! The data directory into packs, and the manifests beside them, in every target.
 
 use std::num::NonZeroUsize;
 
 use pgm_proto::{BackupEnd, BaseBackup, BaseBackupEvent};
-use pgm_storage::{Compression, FRAME_RAW_MAX, PackWriter};
 
-use super::collect::Collector;
 use super::feed::Feeder;
+use super::lane::{Lane, Stored};
+use super::lanes::Lanes;
 use super::pipeline::{self, PACK_BYTES, PackOptions};
 use super::{BackupRequest, WORKERS_MAX};
-use crate::catalog::ObjectChecksum;
 use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::manifest::{
-    Checksummed, MANIFEST_FORMAT, ManifestHeader, ManifestTotals, ManifestWriter, PackRecord,
-};
-use crate::repository::{Staging, layout};
+use crate::error::Result;
 
 /// Where the events of a BASE_BACKUP come from: a server, or a test's script.
 pub(super) trait Source {
@@ -39,12 +34,18 @@ pub(super) struct Announced {
 /// What was copied.
 #[derive(Debug)]
 pub(super) struct Copied {
+    pub(super) said: Said,
+    pub(super) stored: Lanes<Stored>,
+    /// What the targets that failed had come to. Letting go of it may take until their storages give up, so that comes
+    /// last.
+    pub(super) fallen: Vec<Lane>,
+}
+
+/// What the stream said beside the data.
+#[derive(Debug)]
+pub(super) struct Said {
     pub(super) end: BackupEnd,
     pub(super) label_file: Vec<u8>,
-    pub(super) packs: Vec<PackRecord>,
-    pub(super) totals: ManifestTotals,
-    pub(super) manifest: ObjectChecksum,
-    pub(super) server_manifest: Option<ObjectChecksum>,
 }
 
 /// Reads a backup to its end and stores all of it.
@@ -52,39 +53,30 @@ pub(super) fn copy(
     cx: &Context,
     source: &mut impl Source,
     announced: &Announced,
-    staging: &Staging,
+    mut lanes: Lanes<Lane>,
     options: PackOptions,
 ) -> Result<Copied> {
-    let header = ManifestHeader {
-        format: MANIFEST_FORMAT,
-        server: staging.server().clone(),
-        label: staging.label(),
-    };
-    let manifest = ManifestWriter::new(staging.create_manifest()?, &header, options.compression)?;
-    let collector = Collector::new(manifest);
-    let mut server_manifest = ServerManifest {
-        staging,
-        compression: options.compression,
-        open: None,
-    };
-    let ((end, label_file), packs) = pipeline::run(cx, staging, options, &collector, |exchange| {
+    let read = pipeline::run(cx, &lanes, options, |exchange| {
         let Announced {
             tablespaces,
             total_bytes,
         } = announced;
-        let mut feeder = Feeder::new(cx, exchange, &collector, tablespaces, *total_bytes);
-        let end = read_events(cx, source, &mut feeder, &mut server_manifest)?;
-        Ok((end, feeder.finish()?))
-    })?;
-    let (manifest, totals) = collector.finish(&packs)?;
-    let server_manifest = server_manifest.finish()?;
+        let mut feeder = Feeder::new(cx, exchange, &lanes, tablespaces, *total_bytes);
+        let end = read_events(cx, source, &mut feeder, &lanes)?;
+        let label_file = feeder.finish()?;
+        Ok(Said { end, label_file })
+    });
+    // Without a target everything stops, and what stopped it is the error.
+    if !lanes.is_any_open() {
+        return Err(lanes.into_first_error());
+    }
+    let said = read?;
+    let fallen = lanes.take_dropped();
+    let stored = lanes.step(Lane::finish)?;
     Ok(Copied {
-        end,
-        label_file,
-        packs,
-        totals,
-        manifest,
-        server_manifest,
+        said,
+        stored,
+        fallen,
     })
 }
 
@@ -92,7 +84,7 @@ fn read_events(
     cx: &Context,
     source: &mut impl Source,
     feeder: &mut Feeder<'_>,
-    server_manifest: &mut ServerManifest<'_>,
+    lanes: &Lanes<Lane>,
 ) -> Result<BackupEnd> {
     loop {
         cx.check_cancel()?;
@@ -101,82 +93,27 @@ fn read_events(
             BaseBackupEvent::Archive { tablespace } => feeder.begin_archive(tablespace)?,
             BaseBackupEvent::Manifest => {
                 feeder.end_archive()?;
-                server_manifest.begin()?;
+                lanes.each(Lane::begin_server_manifest)?;
             }
-            BaseBackupEvent::ManifestData(bytes) => server_manifest.data(bytes)?,
+            BaseBackupEvent::ManifestData(bytes) => {
+                lanes.each(|lane| lane.server_manifest_data(bytes))?;
+            }
             BaseBackupEvent::End(end) => return Ok(end),
         }
     }
 }
 
-/// The server's own manifest on its way into the object `pg_manifest`, verbatim: a pack whose frames are one stream.
-struct ServerManifest<'a> {
-    staging: &'a Staging,
-    compression: Compression,
-    open: Option<OpenManifest>,
-}
-
-struct OpenManifest {
-    pack: PackWriter,
-    checksum: std::sync::Arc<std::sync::atomic::AtomicU32>,
-    raw: Vec<u8>,
-}
-
-impl ServerManifest<'_> {
-    fn begin(&mut self) -> Result<()> {
-        if self.open.is_some() {
-            return Err(Error::BadStream {
-                reason: "two manifests".into(),
-            });
-        }
-        let (object, checksum) = Checksummed::around(self.staging.create_server_manifest()?);
-        let pack = PackWriter::with_kind(object, self.compression, layout::SERVER_MANIFEST_PACK)?;
-        self.open = Some(OpenManifest {
-            pack,
-            checksum,
-            raw: Vec::with_capacity(FRAME_RAW_MAX),
-        });
-        Ok(())
-    }
-
-    fn data(&mut self, mut bytes: &[u8]) -> Result<()> {
-        let Some(open) = &mut self.open else {
-            return Err(Error::BadStream {
-                reason: "manifest data without a manifest".into(),
-            });
-        };
-        while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(FRAME_RAW_MAX - open.raw.len()));
-            open.raw.extend_from_slice(now);
-            if open.raw.len() == FRAME_RAW_MAX {
-                open.pack.append(&open.raw)?;
-                open.raw.clear();
-            }
-            bytes = later;
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Option<ObjectChecksum>> {
-        let Some(mut open) = self.open else {
-            return Ok(None);
-        };
-        if !open.raw.is_empty() {
-            open.pack.append(&open.raw)?;
-        }
-        let size = open.pack.finish()?.size;
-        let crc32c = open.checksum.load(std::sync::atomic::Ordering::Acquire);
-        Ok(Some(ObjectChecksum { size, crc32c }))
-    }
-}
-
-/// How `request` wants its packs.
-pub(super) fn pack_options(request: &BackupRequest) -> PackOptions {
-    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let most = NonZeroUsize::new(WORKERS_MAX).unwrap_or(NonZeroUsize::MIN);
+/// How `request` wants the packs of so many targets.
+pub(super) fn pack_options(request: &BackupRequest, targets: usize) -> PackOptions {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    // While a worker waits for one target, another one can serve the next.
+    let wanted = request
+        .workers
+        .map_or(cores.max(targets.min(2)), NonZeroUsize::get);
+    // Each worker has a pack open in each target, and what is on its way to a far store is in memory.
+    let most = WORKERS_MAX / targets.max(1);
     PackOptions {
-        compression: request.compression,
-        workers: request.workers.unwrap_or(cores).min(most),
+        workers: NonZeroUsize::new(wanted.min(most)).unwrap_or(NonZeroUsize::MIN),
         pack_bytes: PACK_BYTES,
     }
 }

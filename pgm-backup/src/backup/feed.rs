@@ -1,6 +1,6 @@
 //! Tar archives into frames.
 //!
-//! The [`Feeder`] takes the archives' bytes as they come, checks every name, tells the collector what there is, and
+//! The [`Feeder`] takes the archives' bytes as they come, checks every name, tells the collectors what there is, and
 //! copies file content into frame buffers: that copy is the only one between the socket's buffer and the compressor. A
 //! frame holds a run of one file or several small files; a file that goes on in the next frame is cut at a page.
 
@@ -9,7 +9,9 @@ use std::hash::{BuildHasher, RandomState};
 
 use pgm_storage::FRAME_RAW_MAX;
 
-use super::collect::{Collector, FileHeader};
+use super::collect::FileHeader;
+use super::lane::Lane;
+use super::lanes::Lanes;
 use super::pipeline::{Exchange, FrameBuffer, PIECES_MAX, Piece};
 use super::tar::{TarEntry, TarItem, TarKind, TarReader};
 use crate::context::{Context, Phase};
@@ -25,13 +27,15 @@ const LABEL_FILE_BYTES_MAX: u64 = 64 << 10;
 pub(super) struct Feeder<'a> {
     cx: &'a Context,
     exchange: &'a Exchange,
-    collector: &'a Collector,
+    lanes: &'a Lanes<Lane>,
     tablespaces: &'a [u32],
     progress: CopyProgress,
     archive: Option<Archive>,
     main_seen: bool,
     frame: Option<FrameBuffer>,
     content: Option<Content>,
+    /// The number of the next file, the same in every lane.
+    next_file: u64,
     /// Hashes of all paths with a random key. Two different paths of a million meet with a chance of one in 10^7, and
     /// then the next backup, with another key, succeeds.
     paths: HashSet<u64>,
@@ -65,14 +69,14 @@ impl<'a> Feeder<'a> {
     pub(super) fn new(
         cx: &'a Context,
         exchange: &'a Exchange,
-        collector: &'a Collector,
+        lanes: &'a Lanes<Lane>,
         tablespaces: &'a [u32],
         total_bytes: Option<u64>,
     ) -> Self {
         Self {
             cx,
             exchange,
-            collector,
+            lanes,
             tablespaces,
             progress: CopyProgress {
                 done_bytes: 0,
@@ -82,6 +86,7 @@ impl<'a> Feeder<'a> {
             main_seen: false,
             frame: None,
             content: None,
+            next_file: 0,
             paths: HashSet::new(),
             hasher: RandomState::new(),
             label_file: Vec::new(),
@@ -160,9 +165,11 @@ impl<'a> Feeder<'a> {
         } = entry;
         let path = self.checked_path(tablespace, name)?;
         match kind {
-            TarKind::Directory => self
-                .collector
-                .directory(DirectoryEntry { path, mode, mtime }),
+            TarKind::Directory => {
+                let directory = DirectoryEntry { path, mode, mtime };
+                self.lanes
+                    .each(|lane| lane.collector.directory(directory.clone()))
+            }
             TarKind::Symlink { target } => self.link(tablespace, &path, target),
             TarKind::File { size } => {
                 let is_label_file = tablespace.is_none() && path.as_bytes() == b"backup_label";
@@ -170,12 +177,16 @@ impl<'a> Feeder<'a> {
                     return Err(bad(format!("a backup_label of {size} bytes")));
                 }
                 self.seen_control_file |= path.as_bytes() == b"global/pg_control";
-                let file = self.collector.file(FileHeader {
+                let header = FileHeader {
                     path,
                     size,
                     mode,
                     mtime,
-                })?;
+                };
+                let file = self.next_file;
+                self.next_file += 1;
+                self.lanes
+                    .each(|lane| lane.collector.file(file, header.clone()))?;
                 self.content = (size > 0).then_some(Content {
                     file,
                     size,
@@ -236,7 +247,9 @@ impl<'a> Feeder<'a> {
             (Some(oid), Some(target))
                 if path.as_bytes() == format!("pg_tblspc/{oid}").as_bytes() =>
             {
-                self.collector.tablespace(TablespaceLink { oid, target })
+                let link = TablespaceLink { oid, target };
+                self.lanes
+                    .each(|lane| lane.collector.tablespace(link.clone()))
             }
             _ => Err(bad(format!(
                 "{path} is a symbolic link that is not a tablespace's"

@@ -1,6 +1,7 @@
 //! Taking a backup.
 //!
-//! [`backup()`] is the whole procedure, in order. Readers see nothing of a backup before its last step, and nothing is
+//! [`backup()`] is the whole procedure, in order. It reads the server once and stores in any number of repositories; what
+//! it has come to in each of them is a lane (`lanes`). Readers see nothing of a backup before its last step, and nothing is
 //! left of one that failed: what a killed process leaves is swept by the next backup. The hot path is
 //! `feed` (tar to frames) and `pipeline` (frames to packs); memory is a fixed number of 1 MiB buffers and the files
 //! whose bytes are on their way.
@@ -9,30 +10,39 @@ mod await_wal;
 mod collect;
 mod copy;
 mod feed;
+mod lane;
+mod lanes;
 mod pipeline;
 mod publish;
 #[cfg(test)]
 mod script;
+mod server_manifest;
 mod start;
 mod tar;
+mod target;
+mod worker;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use pgm_proto::{Checkpoint, Client, ServerName};
-use pgm_storage::Compression;
 
-use crate::catalog::{BackupEntry, BackupWal};
+use crate::catalog::{self, BackupEntry, BackupWal};
 use crate::context::Context;
 use crate::error::Result;
-use crate::repository::{Purpose, Repository};
+use crate::label::BackupLabel;
+use crate::repository::{Lock, Purpose, ServerFacts};
 
-use await_wal::await_wal;
-use copy::{copy, pack_options};
-use publish::{Beginning, publish};
-use start::start;
+use await_wal::{Unpublished, publish_when_durable};
+use copy::{Copied, copy, pack_options};
+use lane::Lane;
+use lanes::Lanes;
+use publish::Beginning;
+use start::{identify, start};
 
 pub use await_wal::{Coverage, NoArchive, WalCoverage};
+pub use target::{BackupOutcome, BackupTarget};
 
 /// How a backup is to be taken.
 #[derive(Debug, Clone)]
@@ -41,9 +51,7 @@ pub struct BackupRequest {
     pub server_label: String,
     /// Whether the server's checkpoint is hurried.
     pub checkpoint: Checkpoint,
-    /// How packs are compressed.
-    pub compression: Compression,
-    /// Threads that compress; `None` for one per core, at most [`WORKERS_MAX`].
+    /// Threads that compress; `None` for one per core, at most [`WORKERS_MAX`] divided by the number of targets.
     pub workers: Option<NonZeroUsize>,
     /// Where the WAL shall come from.
     pub wal: BackupWal,
@@ -53,7 +61,7 @@ pub struct BackupRequest {
     pub wal_timeout: Duration,
 }
 
-/// The most threads that compress.
+/// The most threads that compress, and the most packs that are written at a time.
 pub const WORKERS_MAX: usize = 8;
 
 impl Default for BackupRequest {
@@ -61,7 +69,6 @@ impl Default for BackupRequest {
         Self {
             server_label: "pgm".into(),
             checkpoint: Checkpoint::Fast,
-            compression: Compression::ZSTD,
             workers: None,
             wal: BackupWal::Archive,
             max_rate_kib: None,
@@ -70,36 +77,93 @@ impl Default for BackupRequest {
     }
 }
 
-/// Takes one backup over a session for physical replication. Nothing is visible to readers until `publish`, the commit
-/// point.
+/// Takes one backup over a session for physical replication, into every target in one pass. Nothing is visible to
+/// readers of a target until it is published there, the commit point.
 ///
-/// `coverage` tells which WAL is durable; [`NoArchive`] goes with [`BackupWal::Included`].
+/// A target that fails is left out with a warning, and its outcome says why; the backup fails once no target is left, with
+/// the error of the first one. Outcomes come in the order of the targets.
 pub fn backup(
     cx: &Context,
     client: &mut Client,
-    repository: &Repository,
     server: &ServerName,
+    targets: &[BackupTarget<'_>],
     request: &BackupRequest,
-    coverage: &dyn WalCoverage,
-) -> Result<BackupEntry> {
-    let lock = repository.lock(server, Purpose::Backup)?;
-    repository.sweep(&lock)?;
-    let staging = repository.stage(&lock)?;
-    let mut started = start(cx, client, repository, server, request)?;
+) -> Result<Vec<BackupOutcome>> {
+    let locked = Lanes::of(targets).step(|target| Locked::take(target, server))?;
+    let facts = identify(cx, client, server)?;
+    let lanes = begin(locked, server, &facts)?;
+    let mut started = start(cx, client, facts, request)?;
     let announced = started.announced();
-    let copied = copy(
-        cx,
-        &mut started.stream,
-        &announced,
-        &staging,
-        pack_options(request),
-    )?;
-    let entry = publish::entry(&staging, request, Beginning::of(&started), copied)?;
+    let options = pack_options(request, targets.len());
+    let copied = copy(cx, &mut started.stream, &announced, lanes, options)?;
+    let outcomes = finish(cx, targets, request, &Beginning::of(&started), copied)?;
+    Ok(outcomes.into_outcomes())
+}
+
+/// Begins a backup under one label in all targets.
+fn begin(
+    locked: Lanes<Locked<'_>>,
+    server: &ServerName,
+    facts: &ServerFacts,
+) -> Result<Lanes<Lane>> {
+    let locked = locked.step(|locked| {
+        locked.target.repository.register(server, facts)?;
+        Ok(locked)
+    })?;
+    let newest = locked.open().filter_map(|(_, locked)| locked.newest).max();
+    let now = Timestamp::now();
+    locked.step(|Locked { target, lock, .. }| {
+        let staging = target.repository.stage_after(lock, now, newest)?;
+        Lane::begin(staging, target.compression)
+    })
+}
+
+/// Publishes what was copied.
+fn finish(
+    cx: &Context,
+    targets: &[BackupTarget<'_>],
+    request: &BackupRequest,
+    beginning: &Beginning,
+    copied: Copied,
+) -> Result<Lanes<BackupEntry>> {
+    let Copied {
+        said,
+        stored,
+        fallen,
+    } = copied;
+    let ending = publish::ending(beginning, said)?;
+    let unpublished = stored.zip(targets).step(|(stored, target)| {
+        Ok(Unpublished {
+            coverage: target.coverage,
+            entry: publish::entry(&stored, request, beginning, &ending),
+            staging: stored.staging,
+        })
+    })?;
     // A backup is usable only once every WAL byte up to its end is ours.
-    if request.wal == BackupWal::Archive {
-        await_wal(cx, &entry, coverage, request.wal_timeout)?;
+    let published = publish_when_durable(cx, unpublished, request);
+    drop(fallen);
+    published
+}
+
+/// A target whose server is locked and swept.
+struct Locked<'a> {
+    target: &'a BackupTarget<'a>,
+    lock: Lock,
+    /// The newest label of the server there.
+    newest: Option<BackupLabel>,
+}
+
+impl<'a> Locked<'a> {
+    fn take(target: &'a BackupTarget<'a>, server: &ServerName) -> Result<Self> {
+        let lock = target.repository.lock(server, Purpose::Backup)?;
+        target.repository.sweep(&lock)?;
+        let newest = catalog::labels(&**target.repository.storage(), server)?;
+        Ok(Self {
+            target,
+            lock,
+            newest: newest.last().copied(),
+        })
     }
-    publish(cx, &lock, staging, entry)
 }
 
 #[cfg(test)]

@@ -1,27 +1,27 @@
 //! Frames on their way: filled by one thread, compressed and stored by several.
 //!
 //! ```text
-//! feeder ──full──▶ worker 1: compress, append to its own pack ──▶ places of pieces ──▶ collector
+//! feeder ──full──▶ worker 1: compress, append to its own pack in each target ──▶ places of pieces ──▶ collectors
 //!    ▲             worker 2: …
 //!    └────free─────────┘
 //! ```
 //!
-//! A fixed number of 1 MiB buffers goes round; that is the bound of memory and of the queue. Each worker owns the pack
-//! it writes, so no worker waits for another one. Whoever fails stops everyone; the first error is the one reported.
+//! A fixed number of 1 MiB buffers goes round; that is the bound of memory and of the queue, however many targets there
+//! are. Each worker owns the packs it writes, so no worker waits for another one. A target that is slow slows everyone
+//! down; one that fails is left out. Whoever else fails stops everyone; the first error is the one reported.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pgm_storage::{Compression, FRAME_RAW_MAX, PackWriter};
+use pgm_storage::FRAME_RAW_MAX;
 
-use super::collect::{Collector, Placed};
+use super::lane::Lane;
+use super::lanes::Lanes;
+use super::worker::Worker;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::manifest::PackRecord;
-use crate::repository::{Staging, layout};
 
 /// A pack is closed once it has this many bytes.
 pub(super) const PACK_BYTES: u64 = 128 << 20;
@@ -40,7 +40,7 @@ pub(super) struct FrameBuffer {
 /// A run of a file's bytes within a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// The collector's number of the file.
+    /// The feeder's number of the file.
     pub(super) file: u64,
     pub(super) file_offset: u64,
     pub(super) start: u32,
@@ -50,7 +50,6 @@ pub(super) struct Piece {
 /// How frames become packs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PackOptions {
-    pub(super) compression: Compression,
     pub(super) workers: NonZeroUsize,
     pub(super) pack_bytes: u64,
 }
@@ -80,62 +79,44 @@ enum Phase {
     Stopped,
 }
 
-/// Runs `feed` on this thread and the workers beside it; gives what `feed` gave and the packs that were written, by
-/// number. On an error no pack that is not finished is left.
+/// Runs `feed` on this thread and the workers beside it; gives what `feed` gave. On an error no pack that is not finished
+/// is left. If no lane is left, the error says nothing, and the lanes have the one that does.
 pub(super) fn run<T>(
     cx: &Context,
-    staging: &Staging,
+    lanes: &Lanes<Lane>,
     options: PackOptions,
-    collector: &Collector,
     feed: impl FnOnce(&Exchange) -> Result<T>,
-) -> Result<(T, Vec<PackRecord>)> {
+) -> Result<T> {
     let exchange = Exchange::new(4 + 3 * options.workers.get());
-    let numbers = AtomicU32::new(0);
-    let (fed, packs) = std::thread::scope(|scope| {
-        let worker = || {
+    let fed = std::thread::scope(|scope| {
+        let work = || {
             let _guard = StopOnPanic(&exchange);
-            let mut worker = Worker {
-                staging,
-                options,
-                collector,
-                numbers: &numbers,
-                pack: None,
-                packs: Vec::new(),
-            };
-            if let Err(error) = worker.work(&exchange) {
+            let worked = Worker::new(lanes, options.pack_bytes)
+                .and_then(|mut worker| worker.work(&exchange));
+            if let Err(error) = worked {
                 exchange.stop(Some(error));
             }
-            worker.packs
         };
-        let workers: Result<Vec<_>> = (0..options.workers.get())
-            .map(|_| {
-                std::thread::Builder::new()
-                    .name("compress".into())
-                    .spawn_scoped(scope, worker)
-                    .map_err(|source| Error::System {
-                        operation: "starting a thread",
-                        source,
-                    })
-            })
-            .collect();
-        let fed = workers.and_then(|workers| {
-            let _guard = StopOnPanic(&exchange);
-            let fed = feed(&exchange)?;
-            exchange.close();
-            Ok((fed, workers))
-        });
-        match fed {
-            Ok((fed, workers)) => {
-                let packs = workers.into_iter().flat_map(|worker| {
-                    worker
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                });
-                (Ok(fed), packs.collect())
+        for _ in 0..options.workers.get() {
+            let spawned = std::thread::Builder::new()
+                .name("compress".into())
+                .spawn_scoped(scope, work);
+            if let Err(source) = spawned {
+                exchange.stop(Some(Error::System {
+                    operation: "starting a thread",
+                    source,
+                }));
+            }
+        }
+        let _guard = StopOnPanic(&exchange);
+        match feed(&exchange) {
+            Ok(fed) => {
+                exchange.close();
+                Some(fed)
             }
             Err(error) => {
                 exchange.stop(Some(error));
-                (Err(()), Vec::new())
+                None
             }
         }
     });
@@ -143,83 +124,7 @@ pub(super) fn run<T>(
         return Err(error);
     }
     cx.check_cancel()?;
-    let mut packs: Vec<PackRecord> = packs;
-    packs.sort_unstable_by_key(|pack| pack.number);
-    let fed = fed.map_err(|()| Error::Cancelled)?;
-    Ok((fed, packs))
-}
-
-struct Worker<'a> {
-    staging: &'a Staging,
-    options: PackOptions,
-    collector: &'a Collector,
-    numbers: &'a AtomicU32,
-    pack: Option<(u32, PackWriter)>,
-    packs: Vec<PackRecord>,
-}
-
-impl Worker<'_> {
-    fn work(&mut self, exchange: &Exchange) -> Result<()> {
-        let mut placed = Vec::new();
-        while let Some(mut frame) = exchange.take_full() {
-            self.store(&frame, &mut placed)?;
-            frame.bytes.clear();
-            frame.pieces.clear();
-            exchange.give_free(frame);
-        }
-        if exchange.is_stopped() {
-            return Ok(());
-        }
-        self.finish_pack()
-    }
-
-    fn store(&mut self, frame: &FrameBuffer, placed: &mut Vec<Placed>) -> Result<()> {
-        let (number, pack) = match &mut self.pack {
-            Some(open) => open,
-            none => {
-                let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-                let object = self.staging.create_pack(number)?;
-                none.insert((
-                    number,
-                    PackWriter::with_kind(object, self.options.compression, layout::DATA_PACK)?,
-                ))
-            }
-        };
-        let location = pack.append(&frame.bytes)?;
-        placed.clear();
-        placed.extend(frame.pieces.iter().map(|&piece| {
-            let end = piece.start as usize + piece.length as usize;
-            // A frame of one piece has its checksum already.
-            let crc32c = match frame.pieces.len() {
-                1 => location.crc,
-                _ => pgm_storage::crc32c(&frame.bytes[piece.start as usize..end]),
-            };
-            Placed {
-                piece,
-                crc32c,
-                pack: *number,
-                frame_offset: location.offset,
-            }
-        }));
-        let full = pack.bytes() >= self.options.pack_bytes;
-        self.collector.placed(placed)?;
-        if full { self.finish_pack() } else { Ok(()) }
-    }
-
-    fn finish_pack(&mut self) -> Result<()> {
-        let Some((number, pack)) = self.pack.take() else {
-            return Ok(());
-        };
-        let summary = pack.finish()?;
-        self.packs.push(PackRecord {
-            label: self.staging.label(),
-            number,
-            size: summary.size,
-            raw_bytes: summary.raw_bytes,
-            frames: u64::from(summary.frames),
-        });
-        Ok(())
-    }
+    fed.ok_or(Error::Cancelled)
 }
 
 /// A thread that dies must not leave the others waiting.
@@ -279,7 +184,7 @@ impl Exchange {
         self.filled.notify_one();
     }
 
-    fn take_full(&self) -> Option<FrameBuffer> {
+    pub(super) fn take_full(&self) -> Option<FrameBuffer> {
         let mut state = self.lock();
         loop {
             match state.phase {
@@ -299,7 +204,7 @@ impl Exchange {
         }
     }
 
-    fn give_free(&self, frame: FrameBuffer) {
+    pub(super) fn give_free(&self, frame: FrameBuffer) {
         self.lock().free.push(frame);
         self.freed.notify_one();
     }
@@ -323,7 +228,7 @@ impl Exchange {
         self.freed.notify_all();
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.lock().phase == Phase::Stopped
     }
 

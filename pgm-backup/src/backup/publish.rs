@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use pgm_proto::{Lsn, ServerError, ServerNotice, TimelineId};
 
 use super::BackupRequest;
-use super::copy::Copied;
+use super::copy::Said;
+use super::lane::Stored;
 use super::start::Started;
 use crate::catalog::{
     BackupEntry, BackupKind, BackupMethod, BackupSize, BackupStatus, DataChecksums, StartFacts,
@@ -12,7 +13,7 @@ use crate::catalog::{
 };
 use crate::context::{Context, Phase};
 use crate::error::{Error, Result};
-use crate::repository::{Lock, ServerFacts, Staging};
+use crate::repository::{ServerFacts, Staging};
 
 /// `ERRCODE_DATA_CORRUPTED`: what BASE_BACKUP ends with when page checksums did not match.
 const DATA_CORRUPTED: &str = "XX001";
@@ -42,28 +43,26 @@ impl Beginning {
     }
 }
 
-/// The catalog entry of the backup in `staging`; fails if the server did not end it well.
-pub(super) fn entry(
-    staging: &Staging,
-    request: &BackupRequest,
-    beginning: Beginning,
-    copied: Copied,
-) -> Result<BackupEntry> {
-    let Copied {
-        end,
-        label_file,
-        packs,
-        totals,
-        manifest,
-        server_manifest,
-    } = copied;
+/// What its end told.
+#[derive(Debug)]
+pub(super) struct Ending {
+    status: BackupStatus,
+    warnings: Vec<String>,
+    end_lsn: Lsn,
+    start_facts: StartFacts,
+    stopped: Timestamp,
+}
+
+/// What the whole stream told; fails if the server did not end the backup well.
+pub(super) fn ending(beginning: &Beginning, said: Said) -> Result<Ending> {
+    let Said { end, label_file } = said;
     let status = match end.failure {
         None => BackupStatus::Complete,
         Some(failure) if failure.sqlstate == DATA_CORRUPTED => BackupStatus::DamagedPages,
         Some(failure) => return Err(pgm_proto::Error::from(failure).into()),
     };
     let label_text = String::from_utf8_lossy(&label_file);
-    check_label_file(&label_text, &beginning)?;
+    check_label_file(&label_text, beginning)?;
     if end.end_lsn < beginning.start_lsn {
         return Err(Error::BadStream {
             reason: format!(
@@ -72,52 +71,64 @@ pub(super) fn entry(
             ),
         });
     }
-    let packed: u64 = packs.iter().map(|pack| pack.size).sum();
-    let manifests = manifest.size + server_manifest.map_or(0, |object| object.size);
-    Ok(BackupEntry {
+    Ok(Ending {
+        status,
+        warnings: warnings(&end.notices, status),
+        end_lsn: end.end_lsn,
+        start_facts: start_facts(&label_text),
+        stopped: Timestamp::now(),
+    })
+}
+
+/// The catalog entry of what was stored in one target.
+pub(super) fn entry(
+    stored: &Stored,
+    request: &BackupRequest,
+    beginning: &Beginning,
+    ending: &Ending,
+) -> BackupEntry {
+    let staging = &stored.staging;
+    let packed: u64 = stored.packs.iter().map(|pack| pack.size).sum();
+    let manifests = stored.manifest.size + stored.server_manifest.map_or(0, |object| object.size);
+    BackupEntry {
         format: BackupEntry::FORMAT,
         label: staging.label(),
         server: staging.server().clone(),
         kind: BackupKind::Full,
         method: BackupMethod::BaseBackup,
         reason: "BASE_BACKUP needs no more than the replication attribute".into(),
-        status,
-        warnings: warnings(&end.notices, status),
+        status: ending.status,
+        warnings: ending.warnings.clone(),
         system_id: beginning.facts.system_id,
         version: beginning.facts.version,
         segment_bytes: beginning.facts.segment_bytes,
         data_checksums: beginning.data_checksums,
         timeline: beginning.timeline,
         start_lsn: beginning.start_lsn,
-        end_lsn: end.end_lsn,
-        start_facts: start_facts(&label_text),
+        end_lsn: ending.end_lsn,
+        start_facts: ending.start_facts.clone(),
         started: staging.started(),
-        stopped: Timestamp::now(),
+        stopped: ending.stopped,
         wal: request.wal,
-        compression: request.compression,
+        compression: stored.compression,
         size: BackupSize {
-            files: totals.files,
-            directories: totals.directories,
-            raw_bytes: totals.raw_bytes,
+            files: stored.totals.files,
+            directories: stored.totals.directories,
+            raw_bytes: stored.totals.raw_bytes,
             stored_bytes: packed + manifests,
-            packs: totals.packs,
+            packs: stored.totals.packs,
         },
-        tablespaces: beginning.tablespaces,
-        manifest,
-        server_manifest,
-    })
+        tablespaces: beginning.tablespaces.clone(),
+        manifest: stored.manifest,
+        server_manifest: stored.server_manifest,
+    }
 }
 
-/// Makes the backup visible.
-pub(super) fn publish(
-    cx: &Context,
-    lock: &Lock,
-    staging: Staging,
-    entry: BackupEntry,
-) -> Result<BackupEntry> {
+/// Makes the backup visible in one target.
+pub(super) fn publish(cx: &Context, staging: Staging, entry: BackupEntry) -> Result<BackupEntry> {
     cx.check_cancel()?;
     cx.report(Phase::Publish, 0, None, "");
-    staging.commit(lock, &entry)?;
+    staging.commit(&entry)?;
     Ok(entry)
 }
 

@@ -10,7 +10,7 @@ use super::copy::Announced;
 use crate::catalog::{BackupWal, DataChecksums, TablespaceEntry};
 use crate::context::{Context, Phase};
 use crate::error::{Error, Result};
-use crate::repository::{Repository, ServerFacts};
+use crate::repository::ServerFacts;
 
 /// The oldest major version whose backups are understood.
 const MAJOR_MIN: u32 = 14;
@@ -23,14 +23,12 @@ pub(super) struct Started<'a> {
     pub(super) stream: BaseBackup<'a>,
 }
 
-/// Checks that `client` leads to the server that the repository knows, and starts its backup.
-pub(super) fn start<'a>(
+/// Asks the server that `client` leads to who it is.
+pub(super) fn identify(
     cx: &Context,
-    client: &'a mut Client,
-    repository: &Repository,
+    client: &mut Client,
     server: &ServerName,
-    request: &BackupRequest,
-) -> Result<Started<'a>> {
+) -> Result<ServerFacts> {
     let cancel = cx.cancel.clone();
     client.set_interrupt(move || cancel.is_cancelled());
     let version = client.server_version();
@@ -40,12 +38,20 @@ pub(super) fn start<'a>(
             version,
         });
     }
-    let facts = ServerFacts {
+    Ok(ServerFacts {
         system_id: client.identify_system()?.system_id,
         version,
         segment_bytes: segment_bytes(&client.show("wal_segment_size")?)?,
-    };
-    repository.register(server, &facts)?;
+    })
+}
+
+/// Starts the backup of the server with these `facts`.
+pub(super) fn start<'a>(
+    cx: &Context,
+    client: &'a mut Client,
+    facts: ServerFacts,
+    request: &BackupRequest,
+) -> Result<Started<'a>> {
     let data_checksums = match client.show("data_checksums")?.as_str() {
         "on" => DataChecksums::On,
         _ => DataChecksums::Off,

@@ -15,9 +15,10 @@ use super::*;
 use crate::catalog::{BackupStatus, DataChecksums, TablespaceEntry};
 use crate::error::Error;
 use crate::manifest::{FileEntry, ManifestEntry};
-use crate::repository::{Lock, ServerFacts};
+use crate::repository::{Repository, ServerFacts};
 
 pub(crate) mod faulty;
+mod several;
 
 const TABLESPACE: u32 = 16385;
 
@@ -28,7 +29,6 @@ fn server() -> ServerName {
 fn options(workers: usize) -> PackOptions {
     let workers = NonZeroUsize::new(workers).unwrap();
     PackOptions {
-        compression: Compression::ZSTD,
         workers,
         pack_bytes: 4 << 20,
     }
@@ -51,28 +51,43 @@ fn beginning() -> Beginning {
     }
 }
 
-/// [`backup`] without the server at its beginning.
-fn take(cx: &Context, repository: &Repository, mut source: impl Source) -> Result<BackupEntry> {
-    let lock = repository.lock(&server(), Purpose::Backup)?;
-    repository.sweep(&lock)?;
-    take_locked(cx, repository, &lock, &mut source)
+/// [`backup`] without the server at its beginning, into one repository.
+fn take(cx: &Context, repository: &Repository, source: impl Source) -> Result<BackupEntry> {
+    let mut outcomes = take_into(cx, &[target(repository, "zstd")], source)?;
+    outcomes.pop().unwrap().into_result()
 }
 
-fn take_locked(
+fn target<'a>(repository: &'a Repository, compression: &str) -> BackupTarget<'a> {
+    BackupTarget {
+        repository,
+        compression: compression.parse().unwrap(),
+        coverage: &Covered,
+    }
+}
+
+/// All WAL is there.
+struct Covered;
+
+impl WalCoverage for Covered {
+    fn covered(&self, _: TimelineId, _: Lsn, _: Lsn) -> Result<Coverage> {
+        Ok(Coverage::Complete)
+    }
+}
+
+fn take_into(
     cx: &Context,
-    repository: &Repository,
-    lock: &Lock,
-    source: &mut impl Source,
-) -> Result<BackupEntry> {
-    let staging = repository.stage(lock)?;
+    targets: &[BackupTarget<'_>],
+    mut source: impl Source,
+) -> Result<Vec<BackupOutcome>> {
+    let locked = Lanes::of(targets).step(|target| Locked::take(target, &server()))?;
+    let lanes = begin(locked, &server(), &beginning().facts)?;
     let announced = Announced {
         tablespaces: vec![TABLESPACE],
         total_bytes: Some(1 << 20),
     };
-    let copied = copy(cx, source, &announced, &staging, options(2))?;
+    let copied = copy(cx, &mut source, &announced, lanes, options(2))?;
     let request = BackupRequest::default();
-    let entry = publish::entry(&staging, &request, beginning(), copied)?;
-    publish(cx, lock, staging, entry)
+    Ok(finish(cx, targets, &request, &beginning(), copied)?.into_outcomes())
 }
 
 fn repository() -> Repository {
@@ -585,33 +600,48 @@ mod wal {
         }
     }
 
-    fn entry() -> BackupEntry {
-        let repository = repository();
-        take(
-            &Context::quiet(),
-            &repository,
-            Script::new(data_directory(vec![]), 65_536),
-        )
-        .unwrap()
+    fn take_with(
+        cx: &Context,
+        repository: &Repository,
+        coverage: &dyn WalCoverage,
+        wal_timeout: Duration,
+    ) -> Result<Vec<BackupOutcome>> {
+        let targets = [BackupTarget {
+            coverage,
+            ..target(repository, "zstd")
+        }];
+        let locked = Lanes::of(&targets).step(|target| Locked::take(target, &server()))?;
+        let lanes = begin(locked, &server(), &beginning().facts)?;
+        let mut source = Script::new(data_directory(vec![]), 65_536);
+        let copied = copy(cx, &mut source, &Announced::default(), lanes, options(2))?;
+        let request = BackupRequest {
+            wal_timeout,
+            ..BackupRequest::default()
+        };
+        Ok(finish(cx, &targets, &request, &beginning(), copied)?.into_outcomes())
     }
 
     #[test]
     fn wal_is_awaited_until_it_is_complete() {
         let coverage = Arriving { left: 3.into() };
-        await_wal(
+        let repository = repository();
+        take_with(
             &Context::quiet(),
-            &entry(),
+            &repository,
             &coverage,
             Duration::from_mins(1),
         )
         .unwrap();
         assert_eq!(coverage.left.into_inner(), 0);
+        assert_eq!(repository.catalog(&server()).unwrap().backups().len(), 1);
     }
 
     #[test]
     fn wal_that_never_arrives_is_named() {
         let coverage = Arriving { left: 1.into() };
-        let error = await_wal(&Context::quiet(), &entry(), &coverage, Duration::ZERO).unwrap_err();
+        let repository = repository();
+        let error =
+            take_with(&Context::quiet(), &repository, &coverage, Duration::ZERO).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -619,9 +649,27 @@ mod wal {
             "{error}"
         );
         assert!(error.hint().is_some());
+        assert_nothing_left(&repository);
+    }
+
+    /// Cancels the backup when it is asked.
+    struct Cancelling(Cancel);
+
+    impl WalCoverage for Cancelling {
+        fn covered(&self, _: TimelineId, _: Lsn, _: Lsn) -> Result<Coverage> {
+            self.0.cancel();
+            let what = "everything".into();
+            Ok(Coverage::Missing { what })
+        }
+    }
+
+    #[test]
+    fn waiting_for_wal_can_be_cancelled() {
         let cx = Context::quiet();
-        cx.cancel.cancel();
-        let error = await_wal(&cx, &entry(), &coverage, Duration::from_mins(1)).unwrap_err();
+        let coverage = Cancelling(cx.cancel.clone());
+        let repository = repository();
+        let error = take_with(&cx, &repository, &coverage, Duration::from_mins(1)).unwrap_err();
         assert!(matches!(error, Error::Cancelled));
+        assert_nothing_left(&repository);
     }
 }

@@ -18,11 +18,12 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use pgm_proto::ServerName;
 use pgm_storage::{FrameDecoder, ObjectPath, PackReader, PutMode, Storage, StorageError};
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{BackupEntry, Catalog};
+use crate::catalog::{self, BackupEntry, Catalog};
 use crate::error::{Error, Result};
 use crate::label::BackupLabel;
 use crate::manifest::{self, ManifestReader, PackRecord};
@@ -264,11 +265,23 @@ impl Repository {
         sweep::sweep(&*self.storage, lock)
     }
 
-    /// Begins a new backup of the locked server.
-    pub fn stage(&self, lock: &Lock) -> Result<Staging> {
+    /// Begins a new backup of the locked server, whose label comes after all others.
+    pub fn stage(&self, lock: Lock) -> Result<Staging> {
+        let labels = catalog::labels(&*self.storage, lock.server())?;
+        self.stage_after(lock, Timestamp::now(), labels.last().copied())
+    }
+
+    /// Begins a new backup of the locked server at `now`, whose label comes after `newest`, the newest one here or of
+    /// another repository that gets the same backup.
+    pub(crate) fn stage_after(
+        &self,
+        lock: Lock,
+        now: Timestamp,
+        newest: Option<BackupLabel>,
+    ) -> Result<Staging> {
         // What fills a disk must be deletable when the disk is full.
         Lock::prepare(&*self.storage, lock.server(), Purpose::Retention)?;
-        Staging::begin(&self.storage, lock, jiff::Timestamp::now())
+        Ok(Staging::begin(&self.storage, lock, now, newest))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Objects are written straight to their final places; what is missing until the end is `backup.ron`.
 //! [`Staging::commit`] puts it, and that is the moment at which the backup exists. A staging area that is dropped
-//! before removes what was written; one whose process died is removed by the next sweep.
+//! before removes what was written, as long as it still has its lock; one whose process died is removed by the next
+//! sweep.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use pgm_storage::{ObjectWriter, PutMode, Storage};
 
 use super::lock::Lock;
 use super::{layout, sweep};
-use crate::catalog::{self, BackupEntry};
+use crate::catalog::BackupEntry;
 use crate::error::Result;
 use crate::label::BackupLabel;
 use crate::record;
@@ -21,7 +22,7 @@ use crate::record;
 #[derive(Debug)]
 pub struct Staging {
     storage: Arc<dyn Storage>,
-    server: ServerName,
+    lock: Lock,
     label: BackupLabel,
     started: Timestamp,
     end: End,
@@ -34,23 +35,25 @@ enum End {
 }
 
 impl Staging {
-    /// Chooses a label after all others of the server; nothing is written yet.
-    pub(super) fn begin(storage: &Arc<dyn Storage>, lock: &Lock, now: Timestamp) -> Result<Self> {
-        let server = lock.server().clone();
-        let newest = catalog::labels(&**storage, &server)?.last().copied();
-        let label = BackupLabel::next_free(now, newest);
-        Ok(Self {
+    /// Chooses a label after `newest`; nothing is written yet.
+    pub(super) fn begin(
+        storage: &Arc<dyn Storage>,
+        lock: Lock,
+        now: Timestamp,
+        newest: Option<BackupLabel>,
+    ) -> Self {
+        Self {
             storage: Arc::clone(storage),
-            server,
-            label,
+            lock,
+            label: BackupLabel::next_free(now, newest),
             started: now,
             end: End::Open,
-        })
+        }
     }
 
     /// The server.
     pub fn server(&self) -> &ServerName {
-        &self.server
+        self.lock.server()
     }
 
     /// The label that the backup will have.
@@ -72,34 +75,44 @@ impl Staging {
     pub fn create_pack(&self, number: u32) -> Result<Box<dyn ObjectWriter>> {
         Ok(self
             .storage
-            .create(&layout::pack(&self.server, self.label, number))?)
+            .create(&layout::pack(self.server(), self.label, number))?)
     }
 
     /// A writer for the manifest.
     pub fn create_manifest(&self) -> Result<Box<dyn ObjectWriter>> {
         Ok(self
             .storage
-            .create(&layout::manifest(&self.server, self.label))?)
+            .create(&layout::manifest(self.server(), self.label))?)
     }
 
     /// A writer for the server's own manifest.
     pub fn create_server_manifest(&self) -> Result<Box<dyn ObjectWriter>> {
         Ok(self
             .storage
-            .create(&layout::server_manifest(&self.server, self.label))?)
+            .create(&layout::server_manifest(self.server(), self.label))?)
     }
 
     /// Writes the catalog entry: from here on the backup exists.
-    pub fn commit(mut self, lock: &Lock, entry: &BackupEntry) -> Result<()> {
+    pub fn commit(mut self, entry: &BackupEntry) -> Result<()> {
         // Whoever took the lock over may have swept this folder.
-        lock.check()?;
+        self.lock.check()?;
         let bytes = record::encode(entry);
         self.storage.put(
-            &layout::entry(&self.server, self.label),
+            &layout::entry(self.server(), self.label),
             &bytes,
             PutMode::Create,
         )?;
         self.end = End::Committed;
+        Ok(())
+    }
+}
+
+impl Staging {
+    fn remove(&self) -> Result<()> {
+        // Whoever took the lock over may work with what is here.
+        self.lock.check()?;
+        // An entry that is there after all (its put failed after it took effect) is a backup: it stays.
+        sweep::remove_uncommitted(&*self.storage, self.server(), self.label)?;
         Ok(())
     }
 }
@@ -109,9 +122,8 @@ impl Drop for Staging {
         if self.end == End::Committed {
             return;
         }
-        // An entry that is there after all (its put failed after it took effect) is a backup: leave it.
-        if let Err(error) = sweep::remove_uncommitted(&*self.storage, &self.server, self.label) {
-            tracing::warn!(server = %self.server, label = %self.label, %error,
+        if let Err(error) = self.remove() {
+            tracing::warn!(server = %self.server(), label = %self.label, %error,
                 "leftovers of the backup stay until the next one");
         }
     }

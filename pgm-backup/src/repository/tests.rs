@@ -331,7 +331,6 @@ fn sweep_with_a_lost_lock_removes_nothing() {
 #[test]
 fn labels_are_unique_and_ordered_whatever_the_clock_says() {
     let repository = repository();
-    let lock = repository.lock(&server(), Purpose::Backup).unwrap();
     let now: jiff::Timestamp = "2026-11-22T02:34:56Z".parse().unwrap();
     let mut labels = Vec::new();
     for clock in [
@@ -340,10 +339,13 @@ fn labels_are_unique_and_ordered_whatever_the_clock_says() {
         now - jiff::SignedDuration::from_hours(24),
         now + jiff::SignedDuration::from_hours(24),
     ] {
-        let staging = Staging::begin(repository.storage(), &lock, clock).unwrap();
+        let lock = repository.lock(&server(), Purpose::Backup).unwrap();
+        let staging = repository
+            .stage_after(lock, clock, labels.last().copied())
+            .unwrap();
         labels.push(staging.label());
         let entry = entry_with(&staging.label().to_string());
-        staging.commit(&lock, &entry).unwrap();
+        staging.commit(&entry).unwrap();
     }
     assert!(
         labels.is_sorted_by(|earlier, later| earlier < later),
@@ -353,12 +355,29 @@ fn labels_are_unique_and_ordered_whatever_the_clock_says() {
 }
 
 #[test]
+fn staging_that_lost_its_lock_touches_nothing_more() {
+    let repository = repository();
+    let lease = Lease {
+        length: Duration::from_millis(1),
+        renew_every: Duration::from_mins(1),
+    };
+    let lock = Lock::take(repository.storage(), &server(), Purpose::Backup, lease).unwrap();
+    let staging = repository.stage(lock).unwrap();
+    let mut pack = staging.create_pack(0).unwrap();
+    std::io::Write::write_all(&mut pack, b"bytes").unwrap();
+    pack.finish().unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    drop(staging);
+    assert_eq!(objects(&repository, "main/backup").len(), 1);
+}
+
+#[test]
 fn staging_that_is_given_up_leaves_nothing_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let storage = Arc::new(LocalStorage::create(folder.path().join("repository")).unwrap());
     let repository = Repository::create(storage).unwrap();
     let lock = repository.lock(&server(), Purpose::Backup).unwrap();
-    let staging = repository.stage(&lock).unwrap();
+    let staging = repository.stage(lock).unwrap();
     let mut pack = staging.create_pack(0).unwrap();
     std::io::Write::write_all(&mut pack, b"bytes").unwrap();
     pack.finish().unwrap();
@@ -366,7 +385,6 @@ fn staging_that_is_given_up_leaves_nothing_on_disk() {
     drop(unfinished);
     drop(staging);
     assert_eq!(objects(&repository, "main/backup"), Vec::<String>::new());
-    drop(lock);
     let lock = repository.lock(&server(), Purpose::Backup).unwrap();
     assert_eq!(repository.sweep(&lock).unwrap(), SweepReport::default());
     assert_eq!(

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use pgm_backup::BackupRequest;
+use pgm_backup::{BackupRequest, BackupTarget};
 use pgm_mgmt::{Error, ErrorCode, Response};
 use pgm_proto::{Checkpoint, Client, Session};
 use pgm_wal::Spool;
@@ -66,7 +66,6 @@ fn take(
     let stop = link.stop().clone();
     client.set_interrupt(move || stop.is_cancelled());
     let request = BackupRequest {
-        compression: description.compression,
         checkpoint: if options.spread_checkpoint {
             Checkpoint::Spread
         } else {
@@ -82,15 +81,22 @@ fn take(
         durable_since: Cell::new(None),
     };
     let context = job::context(link, description, state);
-    let entry = pgm_backup::backup::backup(
+    let targets = [BackupTarget {
+        repository: &repository,
+        compression: description.compression,
+        coverage: &held,
+    }];
+    let outcomes = pgm_backup::backup(
         &context,
         &mut client,
-        &repository,
         &description.server,
+        &targets,
         &request,
-        &held,
     );
-    let entry = entry.map_err(|error| cancelled(link, failure(&error)))?;
+    let outcome = outcomes.map(|mut outcomes| outcomes.pop());
+    let entry = outcome
+        .and_then(|outcome| outcome.ok_or(pgm_backup::Error::NoTarget)?.into_result())
+        .map_err(|error| cancelled(link, failure(&error)))?;
     for warning in &entry.warnings {
         link.report(WorkerEvent::Warning(warning.clone()));
     }
