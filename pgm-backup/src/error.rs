@@ -1,6 +1,7 @@
 //! What can go wrong with repositories, backups and restores, by what the caller can do about it.
 
 use pgm_proto::{Lsn, ServerName, SystemId, TimelineId};
+use pgm_storage::seal::{KeyId, SealError};
 use pgm_storage::{ObjectPath, StorageError};
 
 use crate::label::BackupLabel;
@@ -47,6 +48,52 @@ pub enum Error {
         known: String,
         /// The id of the one that is there, if there is one.
         found: Option<String>,
+    },
+    /// The repository is sealed, and there is no key.
+    #[error("the repository in {location} is sealed, and no master key was given")]
+    RepositorySealed {
+        /// The storage.
+        location: String,
+    },
+    /// The repository should be sealed, and is not.
+    #[error("the repository in {location} is not sealed, though it should be")]
+    RepositoryPlain {
+        /// The storage.
+        location: String,
+    },
+    /// The keys are wrapped by another master key.
+    #[error(
+        "the repository in {location} takes the master key {needed}, and the one given is {given}"
+    )]
+    WrongMasterKey {
+        /// The storage.
+        location: String,
+        /// The id of the key that it takes, as it says.
+        needed: String,
+        /// The id of the key that was given.
+        given: KeyId,
+    },
+    /// A sealed repository has lost its keys.
+    #[error("the sealed repository in {location} has no keys")]
+    KeysMissing {
+        /// The storage.
+        location: String,
+    },
+    /// The keys cannot be used.
+    #[error("the keys of the repository in {location} cannot be used: {source}")]
+    Keys {
+        /// The storage.
+        location: String,
+        /// Why not.
+        source: SealError,
+    },
+    /// Somebody else changed the keys.
+    #[error(
+        "the keys of the repository in {location} were changed by somebody else at this moment"
+    )]
+    KeysChanged {
+        /// The storage.
+        location: String,
     },
     /// An object was written by a newer pgm.
     #[error("{object} has format version {found}, but this pgm knows versions up to {newest}")]
@@ -226,6 +273,26 @@ impl Error {
                 "mount the file system of {location}, or correct repository.path; WAL waits in the spool meanwhile. If \
                  the change is meant: pgm-cli repository accept"
             )),
+            Self::RepositorySealed { .. } => Some(
+                "give the key with --master-key FILE, or name it in the setting master_key".into(),
+            ),
+            Self::RepositoryPlain { .. } => Some(
+                "if it was sealed before, somebody put another one in its place. A plain repository cannot be sealed: \
+                 make a new one with `seal: true`, and copy the backups into it with `pgm-cli repository copy`"
+                    .into(),
+            ),
+            Self::WrongMasterKey { needed, .. } => Some(format!(
+                "find the master key whose id is {needed}; `pgm-cli repository rekey` may have changed it"
+            )),
+            Self::KeysMissing { .. } => Some(
+                "put the folder repository.keys back from another copy of the repository; without it nothing there \
+                 can be read"
+                    .into(),
+            ),
+            Self::Keys { source, .. } => source.hint(),
+            Self::KeysChanged { .. } => {
+                Some("`pgm-cli repository rekey` without options tells which are in force; then try again".into())
+            }
             Self::RepositoryExists { .. } => {
                 Some("open it instead, or choose an empty directory".into())
             }
@@ -295,6 +362,14 @@ impl Error {
             }
         } else {
             error.into()
+        }
+    }
+
+    /// A failure to read `object`: damage is the object's, all else stays the storage's.
+    pub(crate) fn reading(object: &ObjectPath, error: StorageError) -> Self {
+        match error.damage() {
+            Some(reason) => Self::damaged(object, reason),
+            None => error.into(),
         }
     }
 

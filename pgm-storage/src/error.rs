@@ -7,6 +7,7 @@ use std::io;
 
 use crate::frame::FrameError;
 use crate::remote_problem::{RemoteMessage, RemoteProblem};
+use crate::seal::SealError;
 
 /// The result of a storage operation.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -59,6 +60,15 @@ pub enum StorageError {
         path: String,
         /// Where and how.
         reason: String,
+    },
+    /// In a sealed repository: the object was not sealed for this place. It is plain, stands in for another one, or comes
+    /// from elsewhere.
+    #[error("{path} is not what was stored there: {source}")]
+    Foreign {
+        /// The place.
+        path: String,
+        /// What gave it away.
+        source: SealError,
     },
     /// The object is larger than the caller allows; nothing was read.
     #[error("{path} has {size} bytes, more than the {bytes_max} expected at most")]
@@ -137,6 +147,7 @@ impl StorageError {
             | Self::Denied { path, .. }
             | Self::Misplaced { path, .. }
             | Self::Damaged { path, .. }
+            | Self::Foreign { path, .. }
             | Self::TooLarge { path, .. }
             | Self::Frame { path, .. }
             | Self::Remote { path, .. }
@@ -152,6 +163,17 @@ impl StorageError {
     /// Whether an object was already there.
     pub fn is_already_exists(&self) -> bool {
         matches!(self, Self::AlreadyExists { .. })
+    }
+
+    /// What is wrong with the bytes, without the name of the object, if that is what is wrong.
+    pub fn damage(&self) -> Option<String> {
+        match self {
+            Self::Damaged { reason, .. } => Some(reason.clone()),
+            Self::Foreign { source, .. } => {
+                Some(format!("it is not what was stored there: {source}"))
+            }
+            _ => None,
+        }
     }
 
     /// The next thing to do, for a person.
@@ -170,6 +192,10 @@ impl StorageError {
             )),
             Self::Damaged { path, .. } => Some(format!(
                 "check the disk under {path}, and restore the object from another copy of the repository"
+            )),
+            Self::Foreign { path, .. } => Some(format!(
+                "somebody who cannot seal put {path} there, or moved it: look who writes to the storage, and take the \
+                 object from another copy of the repository"
             )),
             Self::Io { path, .. } => Some(format!(
                 "look for disk errors of {path} in the kernel log (dmesg)"
@@ -193,7 +219,9 @@ impl From<StorageError> for io::Error {
             StorageError::NoSpace { source, .. }
             | StorageError::Denied { source, .. }
             | StorageError::Io { source, .. } => source.kind(),
-            StorageError::Damaged { .. } => io::ErrorKind::InvalidData,
+            StorageError::Damaged { .. } | StorageError::Foreign { .. } => {
+                io::ErrorKind::InvalidData
+            }
             StorageError::Remote { problem, .. } => problem.kind(),
             StorageError::Misplaced { .. }
             | StorageError::TooLarge { .. }

@@ -64,6 +64,7 @@ pub use frame::{
     FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FRAME_RAW_MAX, FrameDamage, FrameDecoder, FrameEncoder,
     FrameError, FrameHeader,
 };
+pub use layer::{SealedOptions, SealedStorage};
 pub use limits::Limits;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;

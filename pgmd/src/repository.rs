@@ -68,6 +68,12 @@ pub fn failure(error: &pgm_backup::Error) -> Error {
         Cause::Storage(_)
         | Cause::RepositoryMissing { .. }
         | Cause::RepositoryExists { .. }
+        | Cause::RepositorySealed { .. }
+        | Cause::RepositoryPlain { .. }
+        | Cause::WrongMasterKey { .. }
+        | Cause::KeysMissing { .. }
+        | Cause::Keys { .. }
+        | Cause::KeysChanged { .. }
         | Cause::OtherRepository { .. }
         | Cause::UnknownFormat { .. }
         | Cause::Damaged { .. }

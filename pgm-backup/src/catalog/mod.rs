@@ -136,7 +136,7 @@ pub(crate) fn read_entry(
     let bytes = match storage.get(&path, RECORD_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(Error::reading(&path, error)),
     };
     let entry: BackupEntry = record::decode(&path, &bytes, BackupEntry::FORMAT)?;
     if entry.label != label || entry.server != *server {

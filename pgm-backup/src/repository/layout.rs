@@ -1,7 +1,8 @@
 //! Where each object rests in a repository.
 //!
 //! ```text
-//! repository.ron                     format version and id of the repository
+//! repository.ron                     format version and id of the repository, and whether it is sealed
+//! repository.keys/N                  the data keys of a sealed one: the highest N counts
 //! SERVER/server.ron                  system identifier, version, segment size
 //! SERVER/lock/PURPOSE/GENERATION     who works on the server
 //! SERVER/backup/LABEL/backup.ron     the catalog entry, written last
@@ -33,6 +34,11 @@ fn path(text: &str) -> ObjectPath {
 /// `repository.ron`.
 pub fn repository() -> ObjectPath {
     path("repository.ron")
+}
+
+/// `repository.keys`: the folder of the keys. No server has such a name: there are no dots in names of servers.
+pub fn keys() -> ObjectPath {
+    path("repository.keys")
 }
 
 /// `SERVER`: everything of a server.

@@ -393,19 +393,19 @@ fn holder(storage: &dyn Storage, folder: &ObjectPath, newest: u64, lease: Lease)
         return Ok(Holder::Nobody);
     }
     let path = object(folder, newest)?;
-    let bytes = match storage.get(&path, RECORD_BYTES_MAX) {
-        Ok(bytes) => bytes,
+    let got = match storage.get(&path, RECORD_BYTES_MAX) {
         Err(error) if error.is_not_found() => return Ok(Holder::Changed),
-        Err(error) => return Err(error.into()),
+        got => got.map_err(|error| Error::reading(&path, error)),
     };
-    let record: LockRecord = match record::decode(&path, &bytes, FORMAT) {
+    let is_empty = got.as_ref().is_ok_and(Vec::is_empty);
+    let record: LockRecord = match got.and_then(|bytes| record::decode(&path, &bytes, FORMAT)) {
         Ok(record) => record,
         Err(error @ Error::Damaged { .. }) => {
             // Nobody renews a record that stays damaged: it runs out like any other.
             let age = storage.head(&path)?.modified.elapsed().unwrap_or_default();
             return if age >= lease.length {
                 Ok(Holder::Nobody)
-            } else if bytes.is_empty() {
+            } else if is_empty {
                 Ok(Holder::Somebody(LockOwner::unnamed()))
             } else {
                 Err(error)

@@ -3,11 +3,16 @@
 //! A [`Repository`] is a storage with a `repository.ron` of a known format. Reading needs no lock; whoever writes or
 //! removes backups of a server holds its [`Lock`]. The layout is drawn in [`layout`]; every object but a lock is
 //! written once and never changed.
+//!
+//! A repository is made plain or sealed and stays so. In a sealed one [`Repository::storage`] is a layer that seals
+//! whatever is put and refuses what was not sealed for its place; only `repository.ron` and the keys are plain.
 
+mod keys;
 pub mod layout;
 mod lock;
 mod needed;
 pub(crate) mod numbered;
+mod open;
 mod owner;
 mod server;
 mod staging;
@@ -20,7 +25,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pgm_proto::ServerName;
-use pgm_storage::{FrameDecoder, ObjectPath, PackReader, PutMode, Storage, StorageError};
+use pgm_storage::{FrameDecoder, ObjectPath, PackReader, SealedStorage, Storage, StorageError};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{self, BackupEntry, Catalog};
@@ -28,9 +33,9 @@ use crate::error::{Error, Result};
 use crate::label::BackupLabel;
 use crate::manifest::{self, ManifestReader, PackRecord};
 use crate::marks::{self, FoundMarks, MarkChange, Marks};
-use crate::record::{self, RECORD_BYTES_MAX};
 use crate::verify::verification::{self, Verification};
 
+pub use keys::{DataKeyChoice, Rekey, Rekeyed};
 pub use lock::{Lock, Purpose};
 pub(crate) use needed::Needed;
 pub use needed::Unreadable;
@@ -39,7 +44,6 @@ pub use server::{ServerFacts, ServerRecord};
 pub use staging::Staging;
 pub use sweep::{Kept, SweepReport};
 
-const FORMAT: u32 = 1;
 /// How often a lock that is held for moments is tried, and how long it is waited for in between.
 const LOCK_TRIES_MAX: u32 = 30;
 const LOCK_TRY_EVERY: Duration = Duration::from_millis(100);
@@ -48,6 +52,8 @@ const LOCK_TRY_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Repository {
     storage: Arc<dyn Storage>,
+    /// The layer that `storage` is, when the repository is sealed.
+    sealed: Option<SealedStorage>,
     id: RepositoryId,
 }
 
@@ -56,64 +62,13 @@ pub struct Repository {
 #[serde(transparent)]
 pub struct RepositoryId(String);
 
-#[derive(Serialize, Deserialize)]
-struct RepositoryRecord {
-    format: u32,
-    id: RepositoryId,
-}
-
 impl Repository {
-    /// Makes a repository in `storage`, which must not be one already.
-    pub fn create(storage: Arc<dyn Storage>) -> Result<Self> {
-        let id = RepositoryId(random_hex()?);
-        let bytes = record::encode(&RepositoryRecord {
-            format: FORMAT,
-            id: id.clone(),
-        });
-        match storage.put(&layout::repository(), &bytes, PutMode::Create) {
-            Ok(()) => Ok(Self { storage, id }),
-            Err(error) if error.is_already_exists() => Err(Error::RepositoryExists {
-                location: storage.describe(),
-            }),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Opens the repository in `storage`; fails if there is none, or one of a newer format.
-    pub fn open(storage: Arc<dyn Storage>) -> Result<Self> {
-        let path = layout::repository();
-        let bytes = match storage.get(&path, RECORD_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => {
-                return Err(Error::RepositoryMissing {
-                    location: storage.describe(),
-                });
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let RepositoryRecord { id, .. } = record::decode(&path, &bytes, FORMAT)?;
-        Ok(Self { storage, id })
-    }
-
-    /// Opens the repository in `storage`, or makes it.
-    pub fn open_or_create(storage: Arc<dyn Storage>) -> Result<Self> {
-        match Self::open(Arc::clone(&storage)) {
-            Err(Error::RepositoryMissing { .. }) => {}
-            opened => return opened,
-        }
-        match Self::create(Arc::clone(&storage)) {
-            // Somebody else made it meanwhile.
-            Err(Error::RepositoryExists { .. }) => Self::open(storage),
-            created => created,
-        }
-    }
-
     /// The repository's id.
     pub fn id(&self) -> &RepositoryId {
         &self.id
     }
 
-    /// The storage below.
+    /// The storage, in which everything is as if nothing were sealed.
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
     }

@@ -49,7 +49,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     match storage.get(&path, RECORD_BYTES_MAX) {
         Ok(bytes) => record::decode(&path, &bytes, format_newest).map(Some),
         Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Error::reading(&path, error)),
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn read(storage: &dyn Storage, server: &ServerName) -> Result<Option<
     match storage.get(&path, RECORD_BYTES_MAX) {
         Ok(bytes) => record::decode(&path, &bytes, FORMAT).map(Some),
         Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Error::reading(&path, error)),
     }
 }
 

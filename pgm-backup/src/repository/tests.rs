@@ -5,11 +5,12 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use pgm_proto::{ServerVersion, SystemId};
-use pgm_storage::{LocalStorage, MemoryStorage, ObjectPath};
+use pgm_storage::{LocalStorage, MemoryStorage, ObjectPath, PutMode};
 
 use super::lock::Lease;
 use super::*;
 use crate::catalog::tests::entry_with;
+use crate::record;
 
 fn server() -> ServerName {
     "main".parse().unwrap()
@@ -55,16 +56,18 @@ fn repository_is_created_once_and_opened_again() {
     assert!(matches!(error, Error::RepositoryExists { .. }) && error.hint().is_some());
 }
 
+#[derive(serde::Serialize)]
+struct Newer {
+    format: u32,
+}
+
 #[test]
 fn repository_of_a_newer_format_is_refused() {
     let repository = repository();
-    let newer = RepositoryRecord {
-        format: 2,
-        id: repository.id().clone(),
-    };
-    put(&repository, "repository.ron", &record::encode(&newer));
+    let newer = record::encode(&Newer { format: 3 });
+    put(&repository, "repository.ron", &newer);
     let error = Repository::open(Arc::clone(repository.storage())).unwrap_err();
-    assert!(matches!(error, Error::UnknownFormat { found: 2, .. }) && error.hint().is_some());
+    assert!(matches!(error, Error::UnknownFormat { found: 3, .. }) && error.hint().is_some());
 }
 
 fn facts(system_id: u64) -> ServerFacts {

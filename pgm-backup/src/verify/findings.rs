@@ -148,10 +148,9 @@ impl<'a> Findings<'a> {
 pub(super) fn reason(error: &Error) -> String {
     use pgm_storage::StorageError;
     match error {
-        Error::Damaged { reason, .. } | Error::Storage(StorageError::Damaged { reason, .. }) => {
-            reason.clone()
-        }
+        Error::Damaged { reason, .. } => reason.clone(),
         Error::Storage(StorageError::NotFound { .. }) => "it is missing".to_owned(),
+        Error::Storage(error) => error.damage().unwrap_or_else(|| error.to_string()),
         error => error.to_string(),
     }
 }

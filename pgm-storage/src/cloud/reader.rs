@@ -16,8 +16,8 @@ use crate::error::{Result, StorageError};
 use crate::path::ObjectPath;
 use crate::storage::ObjectReader;
 
-/// Bytes of the end that come with the opening.
-const TAIL: u64 = 64 << 10;
+/// Bytes of the end that come with the opening: the last chunk of a sealed object, too.
+const TAIL: u64 = 65 << 10;
 /// The first range of reads that may follow each other.
 const RANGE_MIN: u64 = 256 << 10;
 /// The widest range, and the size up to which an object is fetched whole.

@@ -8,19 +8,19 @@ use super::header::{PREFIX_BYTES, WRAPPED_BYTES};
 use super::key::MASTER_KEY_BYTES;
 
 /// What GCM adds to every chunk.
-pub(super) const TAG_BYTES: usize = 16;
+pub(crate) const TAG_BYTES: usize = 16;
 /// The bytes of the wrap's nonce.
 pub(super) const WRAP_NONCE_BYTES: usize = NONCE_LEN;
 
 /// Whether a chunk is the last of its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Inner,
     Last,
 }
 
 /// The cipher of one object's chunks.
-pub(super) struct ChunkCipher {
+pub(crate) struct ChunkCipher {
     key: LessSafeKey,
     prefix: [u8; PREFIX_BYTES],
     /// The header's unchanging part and the context.
@@ -50,8 +50,26 @@ impl ChunkCipher {
             .map_err(|_| SealError::Cipher { action: "encrypt" })
     }
 
+    /// Encrypts `chunk` where it is and gives its tag.
+    pub(crate) fn seal_apart(
+        &self,
+        number: u32,
+        place: Place,
+        chunk: &mut [u8],
+    ) -> Result<[u8; TAG_BYTES], SealError> {
+        let nonce = self.nonce(number, place);
+        let refused = SealError::Cipher { action: "encrypt" };
+        match self
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(&self.aad), chunk)
+        {
+            Ok(tag) => tag.as_ref().try_into().map_err(|_| refused),
+            Err(_) => Err(refused),
+        }
+    }
+
     /// Decrypts `chunk` where it is and gives the raw bytes; `None`, and the bytes are worthless, when it is not genuine.
-    pub(super) fn open<'a>(
+    pub(crate) fn open<'a>(
         &self,
         number: u32,
         place: Place,
@@ -61,6 +79,28 @@ impl ChunkCipher {
         self.key
             .open_in_place(nonce, Aad::from(&self.aad), chunk)
             .ok()
+    }
+
+    /// Decrypts `chunk` into `raw`, which is as long but for the tag; `false`, and `raw` is all zeros, when it is not genuine.
+    #[must_use]
+    pub(crate) fn open_into(
+        &self,
+        number: u32,
+        place: Place,
+        chunk: &[u8],
+        raw: &mut [u8],
+    ) -> bool {
+        let Some((sealed, tag)) = chunk.split_last_chunk::<TAG_BYTES>() else {
+            return false;
+        };
+        let nonce = self.nonce(number, place);
+        let opened = self
+            .key
+            .open_separate_gather(nonce, Aad::from(&self.aad), sealed, tag, raw);
+        if opened.is_err() {
+            raw.fill(0);
+        }
+        opened.is_ok()
     }
 
     fn nonce(&self, number: u32, place: Place) -> Nonce {

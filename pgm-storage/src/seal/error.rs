@@ -29,6 +29,24 @@ pub enum SealError {
         /// The key that was tried.
         given: KeyId,
     },
+    /// It was sealed with a key that the ring does not have.
+    #[error("it is sealed with the data key {needed}, which is not one of this repository")]
+    UnknownKey {
+        /// The key that it takes.
+        needed: KeyId,
+    },
+    /// The ring is not one.
+    #[error("the ring of data keys has {bytes} bytes, which no ring has")]
+    NoRing {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// The ring has no place for another key.
+    #[error("a repository has at most {max} data keys")]
+    RingFull {
+        /// How many there may be.
+        max: usize,
+    },
     /// The right key, but the header was changed, or the object stands in for another.
     #[error("the header of the sealed data was tampered with, or belongs to something else")]
     TamperedHeader,
@@ -67,7 +85,15 @@ impl SealError {
             Self::WrongKey { needed, .. } => {
                 Some(format!("find the master key whose id is {needed}"))
             }
-            Self::DamagedHeader
+            Self::UnknownKey { .. } => Some(
+                "it was put there by somebody else, or the newest keys of the repository are lost"
+                    .to_owned(),
+            ),
+            Self::RingFull { .. } => {
+                Some("copy into a new repository, which begins with one".to_owned())
+            }
+            Self::NoRing { .. }
+            | Self::DamagedHeader
             | Self::TamperedHeader
             | Self::Tampered { .. }
             | Self::Truncated { .. } => {

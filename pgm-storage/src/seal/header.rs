@@ -20,7 +20,7 @@ pub(super) const WRAPPED_BYTES: usize = MASTER_KEY_BYTES + TAG_BYTES;
 const VERSION: u8 = 1;
 const AES_256_GCM: u8 = 1;
 /// Chunks of 64 KiB: small enough to be held, large enough that the tag costs nothing.
-pub(super) const CHUNK_POWER: u8 = 16;
+pub(crate) const CHUNK_POWER: u8 = 16;
 /// What a reader accepts: a header never makes it allocate more than 16 MiB.
 const CHUNK_POWERS: std::ops::RangeInclusive<u8> = 10..=24;
 
@@ -60,6 +60,14 @@ impl Material {
 }
 
 impl SealHeader {
+    /// The header of a new object in chunks of the usual size, and the cipher of its chunks.
+    pub(crate) fn begin(key: &MasterKey, context: &[u8]) -> Result<(Self, ChunkCipher), SealError> {
+        let material = Material::random()?;
+        let header = Self::make(key, context, &material, CHUNK_POWER)?;
+        let cipher = header.cipher(&material.data_key, context)?;
+        Ok((header, cipher))
+    }
+
     /// Makes a header for chunks of two to the power of `chunk_power` bytes.
     pub(super) fn make(
         key: &MasterKey,
@@ -106,7 +114,7 @@ impl SealHeader {
         }
     }
 
-    /// The master key that it takes.
+    /// The key that it takes: a master key, or a data key of a repository.
     pub fn key_id(&self) -> KeyId {
         KeyId::from_bytes(self.array(KEY_ID_AT))
     }
@@ -117,12 +125,12 @@ impl SealHeader {
     }
 
     /// The raw bytes of every chunk but the last.
-    pub(super) fn chunk_bytes(&self) -> usize {
+    pub(crate) fn chunk_bytes(&self) -> usize {
         1 << self.bytes[6]
     }
 
     /// Unwraps the data key.
-    pub(super) fn open(&self, key: &MasterKey, context: &[u8]) -> Result<ChunkCipher, SealError> {
+    pub(crate) fn open(&self, key: &MasterKey, context: &[u8]) -> Result<ChunkCipher, SealError> {
         if key.id() != self.key_id() {
             return Err(SealError::WrongKey {
                 needed: self.key_id(),

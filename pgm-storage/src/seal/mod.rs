@@ -9,8 +9,9 @@
 //! +--------+----+----+----+----+--------------+----+----------+------------+-----------------+-------+--------
 //! ```
 //!
-//! Every object has a random data key of its own, which the master key wraps: no nonce can ever be used twice, and a
-//! new master key costs a new header, not new data. The nonce of a chunk is the prefix, the chunk's number, and whether
+//! Every object has a random key of its own, which another key wraps: no nonce can ever be used twice, and a new master
+//! key costs a new header, not new data. The key that wraps is a master key, or, in a repository, one of the data keys
+//! of its [`KeyRing`], which only the ring's own seal knows the master key of. The nonce of a chunk is the prefix, the chunk's number, and whether
 //! it is the last (the STREAM construction), so chunks cannot be cut off, exchanged or left out. What the object *is*
 //! (its path, its purpose) goes into every chunk as the [context](SealWriter::new), which is not stored: one object
 //! cannot stand in for another. `docs/on-disk.md` has every byte; `vectors.json` was computed by another program.
@@ -25,14 +26,19 @@ mod error;
 mod header;
 mod key;
 mod reader;
+mod ring;
+mod size;
 mod writer;
 
 use std::io::{Read as _, Write as _};
 
+pub(crate) use cipher::{ChunkCipher, Place, TAG_BYTES};
 pub use error::SealError;
 pub use header::{SEAL_HEADER_BYTES, SealHeader};
 pub use key::{KeyId, MASTER_KEY_BYTES, MasterKey, ParseMasterKeyError};
 pub use reader::SealReader;
+pub use ring::{DATA_KEYS_MAX, DataKey, KeyRing};
+pub(crate) use size::{CHUNK_BYTES, SEALED_CHUNK_BYTES, SealedSize};
 pub use writer::SealWriter;
 
 /// Whether `start`, the first bytes of an object, are those of a sealed one.

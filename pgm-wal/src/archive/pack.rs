@@ -111,11 +111,11 @@ pub(super) fn read_frames(
 
 /// Damage gets the archive's own error; a repository that does not answer stays one.
 pub(super) fn damaged(object: &ObjectPath, error: StorageError) -> ArchiveError {
-    match error {
-        StorageError::Damaged { reason, .. } => ArchiveError::Damaged {
+    match error.damage() {
+        Some(reason) => ArchiveError::Damaged {
             object: object.to_string(),
             reason,
         },
-        error => error.into(),
+        None => error.into(),
     }
 }

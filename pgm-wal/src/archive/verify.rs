@@ -49,7 +49,7 @@ impl Archive {
         let opened = self.storage.open(&object).and_then(PackReader::open);
         let pack = match opened {
             Ok(pack) => pack,
-            Err(error) => return Ok(Some(damage(None, reason(error)))),
+            Err(error) => return Ok(Some(damage(None, reason(&error)))),
         };
         let checked = match name {
             StoredName::Segment(segment) | StoredName::Partial { segment, .. } => {
@@ -89,7 +89,7 @@ fn read(pack: &PackReader, visit: &mut Visit<'_>) -> Result<(), Failure> {
     let (mut scratch, mut raw, mut offset) = (Vec::new(), Vec::new(), 0);
     for frame in pack.frames() {
         pack.read(frame, &mut decoder, &mut scratch, &mut raw)
-            .map_err(|error| Failure::Damage(Some(frame.offset), reason(error)))?;
+            .map_err(|error| Failure::Damage(Some(frame.offset), reason(&error)))?;
         visit(frame.offset, offset, &raw)?;
         offset += raw.len() as u64;
     }
@@ -97,10 +97,9 @@ fn read(pack: &PackReader, visit: &mut Visit<'_>) -> Result<(), Failure> {
 }
 
 /// What is wrong with an object, without its name.
-fn reason(error: StorageError) -> String {
+fn reason(error: &StorageError) -> String {
     match error {
-        StorageError::Damaged { reason, .. } => reason,
         StorageError::NotFound { .. } => "it is missing".to_owned(),
-        error => error.to_string(),
+        error => error.damage().unwrap_or_else(|| error.to_string()),
     }
 }
