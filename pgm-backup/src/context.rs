@@ -64,6 +64,10 @@ pub enum Phase {
     VerifyFrames,
     /// Verify: reading archived WAL.
     VerifyWal,
+    /// Verify: a server replays the WAL of a restored backup.
+    Replay,
+    /// Verify: that server is checked.
+    Check,
     /// Archive: writing the tar file.
     Archive,
 }
@@ -84,6 +88,8 @@ impl Phase {
             Self::VerifyCatalog => "verify catalog",
             Self::VerifyFrames => "verify frames",
             Self::VerifyWal => "verify wal",
+            Self::Replay => "replay",
+            Self::Check => "check",
             Self::Archive => "archive",
         }
     }

@@ -236,6 +236,16 @@ pub enum Error {
         /// How long it was waited for.
         waited_seconds: u64,
     },
+    /// No server could be started on a restored backup, for a reason that says nothing of the backup.
+    #[error("backup {label} cannot be tried: {reason}")]
+    Trial {
+        /// The backup.
+        label: BackupLabel,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        advice: Option<String>,
+    },
     /// WAL coverage could not be found out.
     #[error("cannot tell which WAL is durable")]
     Coverage(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -345,6 +355,7 @@ impl Error {
             Self::WalMissing { .. } => Some(
                 "check that the server's WAL is being received (`pgm-cli status`), then take the backup again".into(),
             ),
+            Self::Trial { advice, .. } => advice.clone(),
             Self::Coverage(_) | Self::Cancelled | Self::System { .. } => None,
         }
     }

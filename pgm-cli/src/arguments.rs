@@ -27,7 +27,7 @@ pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
 pub(crate) use mode::{Mode, ModeArguments};
 pub(crate) use operations::{
     AnnotateArguments, ArchiveArguments, DeleteArguments, ListBackupArguments, MarkArguments,
-    Order, RepositoryCommand, RetentionArguments, VerifyArguments,
+    Order, RepositoryCommand, RetentionArguments, TrialArguments, VerifyArguments,
 };
 pub(crate) use place::RepositoryArguments;
 pub(crate) use wal::{
@@ -371,7 +371,7 @@ pub(crate) struct TargetArguments {
 }
 
 /// The place where recovery ends: at most one.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[group(id = "stop", required = false, multiple = false)]
 #[expect(
     clippy::struct_field_names,

@@ -15,6 +15,9 @@ use std::process::ExitCode;
 use crate::arguments::Arguments;
 
 fn main() -> ExitCode {
+    if let Some(status) = pgmd::trial::guard() {
+        return status;
+    }
     // Nothing that is written here is for others to read, unless it says so itself.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let arguments = Arguments::read();

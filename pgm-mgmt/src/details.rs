@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mode::ServerMode;
 use crate::response::DaemonStatus;
+use crate::verify::ProvenRecovery;
 
 /// The status, and what is looked up for it besides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,9 @@ pub struct ServerDetails {
     pub oldest_backup: Option<RestorePoint>,
     /// The newest sound backup.
     pub newest_backup: Option<RestorePoint>,
+    /// What is proven of its recovery: the last moment, and how long it took.
+    #[serde(default)]
+    pub proven: Option<ProvenRecovery>,
     /// Why the repository could not be asked, when it could not.
     pub repository_error: Option<String>,
 }

@@ -69,8 +69,9 @@ pub use settings::{
 };
 pub use users::UsersReloaded;
 pub use verify::{
-    Finding, FindingArea, ListedFiles, VerificationSummary, Verified, VerifiedBackup, VerifiedFile,
-    VerifyLevel, VerifyOptions, VerifyOutcome,
+    CheckOutcome, Finding, FindingArea, ListedFiles, ProvenRecovery, TrialCheck, TrialOptions,
+    TrialSummary, VerificationSummary, Verified, VerifiedBackup, VerifiedFile, VerifyLevel,
+    VerifyOptions, VerifyOutcome,
 };
 
 /// The newest version of the protocol that this crate speaks; [`Pong`] carries the daemon's.

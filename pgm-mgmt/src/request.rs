@@ -272,6 +272,8 @@ impl Request {
     pub const fn reach(&self) -> Reach {
         match self {
             Self::Reload | Self::ReloadUsers => Reach::LocalOnly,
+            // A superuser's statement can run programs.
+            Self::Verify(options) if !options.trial.sql.is_empty() => Reach::LocalOnly,
             Self::Start(request) => request.reach(),
             _ => Reach::Anywhere,
         }

@@ -18,7 +18,7 @@ use crate::mode::ModeReport;
 use crate::retention::RetentionOutcome;
 use crate::settings::{Reloaded, SettingList, SettingSet};
 use crate::users::UsersReloaded;
-use crate::verify::{Finding, VerificationSummary, Verified};
+use crate::verify::{Finding, TrialSummary, VerificationSummary, Verified};
 
 /// The answer to a request that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,6 +266,9 @@ pub struct BackupSummary {
     /// When it was verified last, and what came of it.
     #[serde(default)]
     pub verified: Option<VerificationSummary>,
+    /// What the newest verification on the level `restore` showed.
+    #[serde(default)]
+    pub trial: Option<TrialSummary>,
 }
 
 /// Whether a backup can be trusted.

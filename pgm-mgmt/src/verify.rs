@@ -1,9 +1,9 @@
 //! Verifying backups.
 
-use pgm_proto::ServerName;
+use pgm_proto::{Lsn, ServerName};
 use serde::{Deserialize, Serialize};
 
-use crate::request::BackupChoice;
+use crate::request::{BackupChoice, RestoreTarget};
 
 /// What is verified, and how far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,23 @@ pub struct VerifyOptions {
     pub level: VerifyLevel,
     /// Which files are listed.
     pub files: ListedFiles,
+    /// How backups are tried, on the level `restore`.
+    #[serde(default)]
+    pub trial: TrialOptions,
+}
+
+/// How a backup is restored and a server started on it; what is left out is as the daemon's configuration has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrialOptions {
+    /// The absolute path of the folder for what is restored.
+    pub scratch: Option<String>,
+    /// Statements beside those of the configuration.
+    pub sql: Vec<String>,
+    /// The database in which statements run.
+    pub database: Option<String>,
+    /// How far recovery goes.
+    pub target: RestoreTarget,
 }
 
 /// How far a verification goes; each level includes those before it.
@@ -29,6 +46,8 @@ pub enum VerifyLevel {
     /// The WAL is complete and sound, too.
     #[default]
     Wal,
+    /// A server is started on the restored backup, replays the WAL, and is checked.
+    Restore,
 }
 
 /// Which files of a backup are listed.
@@ -48,7 +67,8 @@ pub enum ListedFiles {
 pub enum VerifyOutcome {
     /// Nothing wrong.
     Sound,
-    /// The backup is sound, but something beside it is not: WAL behind its end, which no restore gets past, or its marks.
+    /// The backup is sound, but something beside it is not: WAL behind its end, which no restore gets past, its marks, or
+    /// what it is a backup of.
     Flawed,
     /// The backup cannot be restored as it was.
     Damaged,
@@ -103,6 +123,67 @@ pub struct VerificationSummary {
     pub findings_total: u64,
     /// How long it took.
     pub elapsed_ms: u64,
+    /// What the server showed that was started on it, on the level `restore`.
+    #[serde(default)]
+    pub trial: Option<TrialSummary>,
+}
+
+/// What a server showed that was started on a restored backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialSummary {
+    /// The last moment that is proven to be recoverable.
+    pub proven: String,
+    /// Up to where it replayed WAL.
+    pub lsn: Lsn,
+    /// When the last transaction was committed that it replayed; `None` when there was none behind the backup.
+    pub last_commit: Option<String>,
+    /// How long the restore took.
+    pub restore_ms: u64,
+    /// How long it took from the start of the server until it took commands.
+    pub replay_ms: u64,
+    /// How long the checks took.
+    pub check_ms: u64,
+    /// What was checked.
+    pub checks: Vec<TrialCheck>,
+}
+
+impl TrialSummary {
+    /// The measured recovery time: from the beginning of the restore until the server took commands.
+    pub const fn recovery_ms(&self) -> u64 {
+        self.restore_ms.saturating_add(self.replay_ms)
+    }
+}
+
+/// What is proven of a server's recovery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvenRecovery {
+    /// The backup that was tried.
+    pub label: String,
+    /// What its newest trial showed.
+    pub trial: TrialSummary,
+}
+
+/// One check of a trial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialCheck {
+    /// What is checked.
+    pub name: String,
+    /// What came of it.
+    pub outcome: CheckOutcome,
+    /// Why it was not made.
+    pub reason: Option<String>,
+}
+
+/// What came of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckOutcome {
+    /// All is well.
+    Passed,
+    /// It is not: there is a finding.
+    Failed,
+    /// It could not be made.
+    Skipped,
 }
 
 /// One thing that is wrong.
@@ -134,6 +215,10 @@ pub enum FindingArea {
     Window,
     /// What was said of it: that it is retained, notes, earlier verifications.
     Marks,
+    /// The server that was started on it.
+    Trial,
+    /// What that server was asked, or what is in it.
+    Checks,
 }
 
 /// A file of a backup that was looked at.

@@ -30,4 +30,5 @@ pub mod service;
 pub mod shared_state;
 pub mod supervisor;
 pub mod tarball;
+pub mod trial;
 pub mod worker;

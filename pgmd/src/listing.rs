@@ -7,10 +7,11 @@ use pgm_backup::catalog::{
 };
 use pgm_backup::marks::{FoundMarks, Retention};
 use pgm_backup::verify::Level;
-use pgm_backup::verify::verification::{self, Area, Outcome, Verification};
+use pgm_backup::verify::verification::{self, Area, CheckResult, Outcome, Verification};
 use pgm_mgmt::{
-    Annotation, BackupDetails, BackupStatus, BackupSummary, Error, Finding, FindingArea,
-    TablespaceSummary, VerificationSummary, VerifyLevel, VerifyOutcome,
+    Annotation, BackupDetails, BackupStatus, BackupSummary, CheckOutcome, Error, Finding,
+    FindingArea, ProvenRecovery, TablespaceSummary, TrialCheck, TrialSummary, VerificationSummary,
+    VerifyLevel, VerifyOutcome,
 };
 use pgm_proto::{Lsn, ServerName, ServerVersion, TimelineId};
 
@@ -48,6 +49,7 @@ pub fn summary(entry: &BackupEntry) -> BackupSummary {
         retained: false,
         annotations: 0,
         verified: None,
+        trial: None,
     }
 }
 
@@ -128,6 +130,11 @@ impl Said {
             retained: self.marks.marks.retention == Retention::Retained,
             annotations: self.marks.marks.annotations.len() as u64,
             verified: newest.map(verified),
+            trial: self
+                .verifications
+                .iter()
+                .find_map(|one| one.trial.as_ref())
+                .map(trial),
             ..summary
         }
     }
@@ -141,6 +148,7 @@ pub(crate) fn verified(verification: &Verification) -> VerificationSummary {
             Level::Catalog => VerifyLevel::Catalog,
             Level::Frames => VerifyLevel::Frames,
             Level::Wal => VerifyLevel::Wal,
+            Level::Restore => VerifyLevel::Restore,
         },
         outcome: match verification.outcome {
             Outcome::Sound => VerifyOutcome::Sound,
@@ -149,6 +157,43 @@ pub(crate) fn verified(verification: &Verification) -> VerificationSummary {
         },
         findings_total: verification.findings_total,
         elapsed_ms: milliseconds(verification.started, verification.finished),
+        trial: verification.trial.as_ref().map(trial),
+    }
+}
+
+/// What is proven of a server's recovery: by the trial that went furthest.
+pub fn proven(backups: &[BackupSummary]) -> Option<ProvenRecovery> {
+    let tried = backups.iter().filter_map(|backup| {
+        let trial = backup.trial.clone()?;
+        Some(ProvenRecovery {
+            label: backup.label.clone(),
+            trial,
+        })
+    });
+    tried.max_by(|one, other| one.trial.proven.cmp(&other.trial.proven))
+}
+
+fn trial(trial: &verification::Trial) -> TrialSummary {
+    let check = |check: &verification::Check| {
+        let (outcome, reason) = match &check.result {
+            CheckResult::Passed => (CheckOutcome::Passed, None),
+            CheckResult::Failed => (CheckOutcome::Failed, None),
+            CheckResult::Skipped(why) => (CheckOutcome::Skipped, Some(why.clone())),
+        };
+        TrialCheck {
+            name: check.name.clone(),
+            outcome,
+            reason,
+        }
+    };
+    TrialSummary {
+        proven: second(trial.proven),
+        lsn: trial.lsn,
+        last_commit: trial.last_commit.map(second),
+        restore_ms: trial.restore_ms,
+        replay_ms: trial.replay_ms,
+        check_ms: trial.check_ms,
+        checks: trial.checks.iter().map(check).collect(),
     }
 }
 
@@ -160,6 +205,8 @@ pub(crate) fn findings(findings: &[verification::Finding]) -> Vec<Finding> {
             Area::Wal => FindingArea::Wal,
             Area::Window => FindingArea::Window,
             Area::Marks => FindingArea::Marks,
+            Area::Trial => FindingArea::Trial,
+            Area::Checks => FindingArea::Checks,
         },
         object: finding.object.clone(),
         offset: finding.offset,
@@ -217,5 +264,6 @@ fn damaged_summary(server: &ServerName, damaged: &DamagedEntry) -> BackupSummary
         retained: false,
         annotations: 0,
         verified: None,
+        trial: None,
     }
 }

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use pgmd::arguments::{Arguments, Command, DaemonArguments};
 use pgmd::config::Config;
-use pgmd::{log, supervisor, worker};
+use pgmd::{log, supervisor, trial, worker};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 fn main() -> ExitCode {
+    if let Some(status) = trial::guard() {
+        return status;
+    }
     // The first thing: nothing of ours is ever readable by others.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     keep_memory_private();

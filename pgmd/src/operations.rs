@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use pgm_backup::catalog::BackupEntry;
 use pgm_backup::delete::{self, Force, WalAtHand};
 use pgm_backup::marks::{AnnotationKey, FoundMarks, MarkChange};
 use pgm_backup::verify::{self, Level, Listing, VerifyReport, VerifyRequest};
@@ -21,6 +22,7 @@ use crate::known_repository;
 use crate::listing;
 use crate::place::RepositoryPlace;
 use crate::repository::{self, chain, failure};
+use crate::trial::{self, TrialError, TrialSetup};
 
 /// Where a server's backups and WAL are.
 #[derive(Debug, Clone, Copy)]
@@ -184,14 +186,20 @@ pub(crate) fn refused_as(error: &pgm_backup::Error, code: ErrorCode) -> Error {
     }
 }
 
-/// Verifies backups.
-pub fn verify(cx: &Context, place: Place<'_>, options: &VerifyOptions) -> Result<Verified, Error> {
+/// Verifies backups; on the level `restore` as `setup` says.
+pub fn verify(
+    cx: &Context,
+    place: Place<'_>,
+    options: &VerifyOptions,
+    setup: &TrialSetup,
+) -> Result<Verified, Error> {
     let request = VerifyRequest {
         backup: options.backup.as_ref().map(choice).transpose()?,
         level: match options.level {
             VerifyLevel::Catalog => Level::Catalog,
             VerifyLevel::Frames => Level::Frames,
             VerifyLevel::Wal => Level::Wal,
+            VerifyLevel::Restore => Level::Restore,
         },
         listing: match options.files {
             ListedFiles::Failed => Listing::Failed,
@@ -203,12 +211,57 @@ pub fn verify(cx: &Context, place: Place<'_>, options: &VerifyOptions) -> Result
         archive: &opened.archive,
         spool: opened.spool.as_ref(),
     };
-    let reports = verify::verify(cx, &opened.repository, wal, place.server, request)
-        .map_err(|error| refused_as(&error, ErrorCode::VerifyFailed))?;
+    if request.level == Level::Restore {
+        refuse_impossible_trials(&opened.repository, place, options, setup)?;
+    }
+    let run_trial = |entry: &BackupEntry| {
+        trial::run(cx, place, entry, setup).map_err(|error| untried(entry, &error))
+    };
+    let reports = verify::verify(
+        cx,
+        &opened.repository,
+        wal,
+        place.server,
+        request,
+        &run_trial,
+    )
+    .map_err(|error| refused_as(&error, ErrorCode::VerifyFailed))?;
     Ok(Verified {
         server: place.server.clone(),
         backups: reports.into_iter().map(verified_backup).collect(),
     })
+}
+
+/// What cannot be tried here is said before anything is read.
+fn refuse_impossible_trials(
+    repository: &Repository,
+    place: Place<'_>,
+    options: &VerifyOptions,
+    setup: &TrialSetup,
+) -> Result<(), Error> {
+    let entries = if let Some(backup) = &options.backup {
+        vec![repository::find(repository, place.server, backup)?]
+    } else {
+        let catalog = repository.catalog(place.server);
+        catalog.map_err(|error| failure(&error))?.backups().to_vec()
+    };
+    for entry in &entries {
+        setup
+            .refuse_impossible(entry)
+            .map_err(|error| refused_as(&untried(entry, &error), ErrorCode::VerifyFailed))?;
+    }
+    Ok(())
+}
+
+fn untried(entry: &BackupEntry, error: &TrialError) -> pgm_backup::Error {
+    match error {
+        TrialError::Cancelled => pgm_backup::Error::Cancelled,
+        error => pgm_backup::Error::Trial {
+            label: entry.label,
+            reason: error.to_string(),
+            advice: error.hint(),
+        },
+    }
 }
 
 fn verified_backup(report: VerifyReport) -> VerifiedBackup {

@@ -12,6 +12,7 @@ use pgm_backup::{Context, Repository};
 use pgm_mgmt::{
     Error, ErrorCode, PlannedRestore, RestoreOptions, RestoreOutcome, TargetAction, TargetPoint,
 };
+use pgm_proto::Lsn;
 use pgm_wal::Spool;
 use pgm_wal::archive::Archive;
 
@@ -66,6 +67,18 @@ impl PreparedRestore {
             spool,
             plan,
         })
+    }
+
+    /// WAL that recovery reads, in bytes.
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        let segment_bytes = u64::from(self.plan.entry.segment_bytes);
+        self.plan.wal_segments.saturating_mul(segment_bytes)
+    }
+
+    /// The first record on the way that would make the restored server write outside its own folders.
+    pub(crate) fn first_outside(&self, cx: &Context) -> Result<Option<Lsn>, Error> {
+        restore::first_outside(cx, &self.archive, self.spool.as_ref(), &self.plan)
+            .map_err(|error| refusal(&error))
     }
 
     /// What will be done, for people and programs.

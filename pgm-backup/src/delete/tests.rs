@@ -149,6 +149,7 @@ fn a_backup_that_was_found_damaged_does_not_count_as_restorable() {
     let repository = three_backups(Arc::new(MemoryStorage::new()));
     run_label(&repository, 1, Force::No).unwrap();
     let found = Verification {
+        trial: None,
         format: 1,
         level: Level::Frames,
         outcome: Outcome::Damaged,

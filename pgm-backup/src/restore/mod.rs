@@ -11,6 +11,7 @@ mod destination;
 mod end;
 mod error;
 mod export;
+mod outside;
 mod pieces;
 mod place;
 mod plan;
@@ -35,6 +36,7 @@ use pgm_wal::{History, SegmentSize, Spool};
 
 pub use self::error::{Reach, RestoreError};
 pub use self::export::{ExportReport, export};
+pub use self::outside::first_outside;
 pub use self::plan::{plan, plan_export};
 pub use self::target::{Boundary, Target, TargetAction, TimelineChoice};
 

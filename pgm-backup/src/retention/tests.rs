@@ -81,6 +81,7 @@ fn listed(repository: &Repository) -> Vec<BackupLabel> {
 fn note_damage(repository: &Repository, label: BackupLabel) {
     let now = jiff::Timestamp::now();
     let verification = Verification {
+        trial: None,
         format: Verification::FORMAT,
         level: Level::Frames,
         outcome: Outcome::Damaged,

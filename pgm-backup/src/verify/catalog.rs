@@ -60,7 +60,7 @@ pub(super) fn check(
     let mut places = match level {
         Level::Catalog => Some(Places::new(repository, entry, &manifest)),
         // The data is read anyway, and says more.
-        Level::Frames | Level::Wal => None,
+        Level::Frames | Level::Wal | Level::Restore => None,
     };
     if let Err(error) = check_entries(cx, entry, manifest, places.as_mut(), findings, counts) {
         if matches!(error, Error::Cancelled) {

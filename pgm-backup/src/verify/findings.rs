@@ -120,16 +120,18 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// Whether nothing was found that keeps the backup from being restored.
+    pub(super) fn is_restorable(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        outcome(state.worst) != Outcome::Damaged
+    }
+
     pub(super) fn into_collected(self) -> Collected {
         let state = self
             .state
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        let outcome = match state.worst {
-            None => Outcome::Sound,
-            Some(Area::Window | Area::Marks) => Outcome::Flawed,
-            Some(Area::Catalog | Area::Data | Area::Wal) => Outcome::Damaged,
-        };
+        let outcome = outcome(state.worst);
         let mut files = state.files;
         files.sort_by(|one, other| {
             (one.is_sound(), &one.path).cmp(&(other.is_sound(), &other.path))
@@ -141,6 +143,14 @@ impl<'a> Findings<'a> {
             files,
             files_omitted: state.files_omitted,
         }
+    }
+}
+
+fn outcome(worst: Option<Area>) -> Outcome {
+    match worst {
+        None => Outcome::Sound,
+        Some(Area::Window | Area::Marks | Area::Checks) => Outcome::Flawed,
+        Some(Area::Catalog | Area::Data | Area::Wal | Area::Trial) => Outcome::Damaged,
     }
 }
 

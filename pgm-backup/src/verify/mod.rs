@@ -2,10 +2,10 @@
 //!
 //! [`verify`] is the whole procedure: for each backup the catalog level (`catalog`), then every frame and
 //! file (`frames`), then the WAL (`wal`, whose segments are read once however many backups need
-//! them); then what was found is noted beside the backup. Damage is a finding and never an error: a verification that
+//! them), then a [`Trial`](verification::Trial), which the caller makes; then what was found is noted beside the backup. Damage is a finding and never an error: a verification that
 //! finds damage has done its work. Nothing is mended and nothing is removed here, and no lock is held.
 //!
-//! Not here: a restore with a real server.
+//! Not here: starting a server. Whoever wants the level [`Level::Restore`] brings the function that does it.
 
 mod catalog;
 mod findings;
@@ -28,7 +28,7 @@ use crate::repository::{Repository, layout};
 use crate::restore::BackupChoice;
 
 use findings::{Findings, Room};
-use verification::{Area, Counts, Verification};
+use verification::{Area, Counts, Trial, Verification};
 use wal::WalCheck;
 
 /// How far a verification goes; each level includes those before it.
@@ -40,6 +40,23 @@ pub enum Level {
     Frames,
     /// The WAL is complete and sound, too.
     Wal,
+    /// A server is started on the restored backup, replays the WAL, and is checked.
+    Restore,
+}
+
+/// Restores a backup, starts a server on it, and tells what that showed. Fails when it cannot be tried, which says nothing
+/// of the backup.
+pub type RunTrial<'a> = dyn Fn(&BackupEntry) -> Result<TrialReport> + 'a;
+
+/// What a trial showed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrialReport {
+    /// What is noted; `None` if the server did not get as far as to take commands.
+    pub trial: Option<Trial>,
+    /// Why the backup cannot be restored.
+    pub failures: Vec<String>,
+    /// What is wrong although it can be restored.
+    pub complaints: Vec<String>,
 }
 
 /// Which files are listed.
@@ -97,13 +114,14 @@ impl VerifiedFile {
     }
 }
 
-/// Verifies one backup of `server`, or all, oldest first.
+/// Verifies one backup of `server`, or all, oldest first; on the level [`Level::Restore`] with `run_trial`.
 pub fn verify(
     cx: &Context,
     repository: &Repository,
     wal: WalAtHand<'_>,
     server: &ServerName,
     request: VerifyRequest,
+    run_trial: &RunTrial<'_>,
 ) -> Result<Vec<VerifyReport>> {
     let (entries, damaged) = choose(repository, server, request.backup)?;
     let room = Mutex::new(Room::default());
@@ -116,38 +134,35 @@ pub fn verify(
         let findings = Findings::new(&room, request.listing);
         let path = layout::entry(server, entry.label);
         findings.failed(Area::Catalog, &path, &entry.error);
-        let now = Timestamp::now();
-        reports.push(conclude(
-            repository,
-            server,
-            entry.label,
-            request,
-            now,
-            Counts::default(),
-            findings,
-        )?);
+        let begun = Begun {
+            level: request.level,
+            started: Timestamp::now(),
+            counts: Counts::default(),
+            trial: None,
+        };
+        reports.push(conclude(repository, server, entry.label, begun, findings)?);
     }
     for entry in &entries {
-        let started = Timestamp::now();
         let findings = Findings::new(&room, request.listing);
-        let mut counts = Counts::default();
-        let manifest =
-            catalog::check(cx, repository, entry, request.level, &findings, &mut counts)?;
+        let mut begun = Begun {
+            level: request.level,
+            started: Timestamp::now(),
+            counts: Counts::default(),
+            trial: None,
+        };
+        let counts = &mut begun.counts;
+        let manifest = catalog::check(cx, repository, entry, request.level, &findings, counts)?;
         if request.level >= Level::Frames {
-            frames::check(cx, repository, entry, manifest, &findings, &mut counts)?;
+            frames::check(cx, repository, entry, manifest, &findings, counts)?;
         }
         if let Some(segments) = &segments {
-            segments.judge(entry, &findings, &mut counts);
+            segments.judge(entry, &findings, counts);
         }
-        reports.push(conclude(
-            repository,
-            server,
-            entry.label,
-            request,
-            started,
-            counts,
-            findings,
-        )?);
+        // What is known to be damaged is not restored.
+        if request.level >= Level::Restore && findings.is_restorable() {
+            begun.trial = judge_trial(entry, run_trial(entry)?, &findings);
+        }
+        reports.push(conclude(repository, server, entry.label, begun, findings)?);
     }
     reports.sort_by_key(|report| report.label);
     Ok(reports)
@@ -176,24 +191,42 @@ fn choose(
     Ok((vec![found], Vec::new()))
 }
 
+/// A verification that has begun.
+struct Begun {
+    level: Level,
+    started: Timestamp,
+    counts: Counts,
+    trial: Option<Trial>,
+}
+
+fn judge_trial(entry: &BackupEntry, report: TrialReport, findings: &Findings<'_>) -> Option<Trial> {
+    let object = layout::entry(&entry.server, entry.label);
+    for reason in report.failures {
+        findings.object(Area::Trial, &object, reason);
+    }
+    for reason in report.complaints {
+        findings.object(Area::Checks, &object, reason);
+    }
+    report.trial
+}
+
 /// Notes what was found; fails only if the backup was deleted meanwhile.
 fn conclude(
     repository: &Repository,
     server: &ServerName,
     label: BackupLabel,
-    request: VerifyRequest,
-    started: Timestamp,
-    counts: Counts,
+    begun: Begun,
     findings: Findings<'_>,
 ) -> Result<VerifyReport> {
     let collected = findings.into_collected();
     let verification = Verification {
         format: Verification::FORMAT,
-        level: request.level,
+        level: begun.level,
         outcome: collected.outcome,
-        started,
+        started: begun.started,
         finished: Timestamp::now(),
-        counts,
+        counts: begun.counts,
+        trial: begun.trial,
         findings_total: collected.total,
         findings: collected.findings,
     };

@@ -81,7 +81,15 @@ impl Sample {
             archive: &self.archive,
             spool: None,
         };
-        verify(&Context::quiet(), &self.repository, wal, &server(), request)
+        let no_trial = |_: &BackupEntry| unreachable!("no level but the last tries anything");
+        verify(
+            &Context::quiet(),
+            &self.repository,
+            wal,
+            &server(),
+            request,
+            &no_trial,
+        )
     }
 
     fn objects(&self) -> Vec<ObjectPath> {
@@ -338,4 +346,67 @@ fn a_backup_that_is_not_there_is_no_damage() {
     };
     let error = sample.run(request).unwrap_err();
     assert!(matches!(error, Error::NoSuchBackup { .. }), "{error}");
+}
+
+#[test]
+fn a_trial_decides_last_and_is_not_made_of_what_is_known_to_be_damaged() {
+    let made = Sample::new();
+    let request = VerifyRequest {
+        backup: None,
+        level: Level::Restore,
+        listing: Listing::Failed,
+    };
+    let tried = std::cell::Cell::new(0);
+    let run = |report: TrialReport| {
+        let wal = WalAtHand {
+            archive: &made.archive,
+            spool: None,
+        };
+        let trial = |entry: &BackupEntry| {
+            assert_eq!(entry.label, made.entry.label);
+            tried.set(tried.get() + 1);
+            Ok(report.clone())
+        };
+        let cx = Context::quiet();
+        let reports = verify(&cx, &made.repository, wal, &server(), request, &trial);
+        reports.unwrap().remove(0).verification
+    };
+    let proof = verification::Trial {
+        lsn: made.entry.end_lsn,
+        last_commit: None,
+        proven: made.entry.stopped,
+        restore_ms: 1,
+        replay_ms: 2,
+        check_ms: 3,
+        checks: Vec::new(),
+    };
+    let good = TrialReport {
+        trial: Some(proof.clone()),
+        ..TrialReport::default()
+    };
+    let complaint = TrialReport {
+        complaints: vec!["not true".to_owned()],
+        ..good.clone()
+    };
+    let failure = TrialReport {
+        failures: vec!["it does not start".to_owned()],
+        ..TrialReport::default()
+    };
+    assert_eq!(run(good.clone()).outcome, Outcome::Sound);
+    assert_eq!(run(complaint).outcome, Outcome::Flawed);
+    assert_eq!(run(failure).outcome, Outcome::Damaged);
+    let noted = made.repository.verifications(&server(), made.entry.label);
+    let trials: Vec<_> = noted
+        .unwrap()
+        .into_iter()
+        .map(|noted| noted.trial)
+        .collect();
+    assert_eq!(trials, [None, Some(proof.clone()), Some(proof)]);
+    let pack = layout::pack(&server(), made.entry.label, 0);
+    let mut bytes = made.get(&pack);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    made.put(&pack, &bytes);
+    assert_eq!(run(good).outcome, Outcome::Damaged);
+    assert_eq!(tried.get(), 3);
 }

@@ -1,6 +1,7 @@
 //! What verifying a backup found, as it is noted beside the backup: numbered records in its folder `verify`.
 
 use jiff::Timestamp;
+use pgm_proto::Lsn;
 use pgm_storage::{ObjectPath, Storage};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,9 @@ pub struct Verification {
     pub finished: Timestamp,
     /// What was looked at.
     pub counts: Counts,
+    /// What a server that was started on it showed; of the level `Restore` only, and only if it got that far.
+    #[serde(default)]
+    pub trial: Option<Trial>,
     /// How many things were wrong.
     pub findings_total: u64,
     /// The first of them.
@@ -39,7 +43,8 @@ pub struct Verification {
 pub enum Outcome {
     /// Nothing wrong.
     Sound,
-    /// The backup is sound, but something beside it is not: WAL behind its end, which no restore gets past, or its marks.
+    /// The backup is sound, but something beside it is not: WAL behind its end, which no restore gets past, its marks, or
+    /// what it is a backup of.
     Flawed,
     /// The backup cannot be restored as it was.
     Damaged,
@@ -58,6 +63,45 @@ pub struct Counts {
     pub frames: u64,
     /// Archived WAL segments that were read and checked.
     pub wal_segments: u64,
+}
+
+/// What a server showed that was started on a restored backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Up to where it replayed WAL.
+    pub lsn: Lsn,
+    /// When the last transaction was committed that it replayed; `None` when there was none behind the backup.
+    pub last_commit: Option<Timestamp>,
+    /// The last moment that is proven to be recoverable: that commit, else the end of the backup.
+    pub proven: Timestamp,
+    /// How long the restore took.
+    pub restore_ms: u64,
+    /// How long it took from the start of the server until it took commands.
+    pub replay_ms: u64,
+    /// How long the checks took.
+    pub check_ms: u64,
+    /// What was checked.
+    pub checks: Vec<Check>,
+}
+
+/// One check of a trial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What is checked.
+    pub name: String,
+    /// What came of it.
+    pub result: CheckResult,
+}
+
+/// What came of a check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CheckResult {
+    /// All is well.
+    Passed,
+    /// It is not: there is a finding.
+    Failed,
+    /// It could not be made, because of this.
+    Skipped(String),
 }
 
 /// One thing that is wrong.
@@ -84,10 +128,14 @@ pub enum Area {
     Data,
     /// The WAL that makes the backup consistent.
     Wal,
+    /// The server that was started on it.
+    Trial,
     /// The WAL behind it.
     Window,
     /// What was said of it: that it is retained, notes, earlier verifications.
     Marks,
+    /// What the server that was started on it was asked, or what is in it.
+    Checks,
 }
 
 impl Verification {

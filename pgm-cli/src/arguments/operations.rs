@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use pgm_mgmt::{AnnotationChange, ListedFiles, VerifyLevel};
 use pgm_proto::ServerName;
 
-use super::TargetArguments;
+use super::{StopArguments, TargetArguments};
 
 /// Arguments of `list-backup`.
 #[derive(Debug, Args)]
@@ -179,6 +179,30 @@ pub(crate) struct VerifyArguments {
     /// Do not wait: print the job's number and go; pgm-cli job wait JOB follows it
     #[arg(long, visible_alias = "no-wait", conflicts_with = "offline")]
     pub(crate) detach: bool,
+    /// How a backup is tried
+    #[command(flatten)]
+    pub(crate) trial: TrialArguments,
+}
+
+/// Options of `verify --level restore`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "With --level restore")]
+pub(crate) struct TrialArguments {
+    /// The folder in which the backup is restored; what is made there is removed again
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// A statement that must succeed on the recovered server; what gives one column of type boolean must give true
+    #[arg(long, value_name = "STATEMENT")]
+    pub(crate) sql: Vec<String>,
+    /// The database in which statements run
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Option<String>,
+    /// A folder with PostgreSQL's programs, or with folders such as 17/bin; without pgmd only
+    #[arg(long, value_name = "DIR")]
+    pub(crate) postgres_bin: Vec<PathBuf>,
+    /// Where recovery ends; at the end of the archive when left out
+    #[command(flatten)]
+    pub(crate) stop: StopArguments,
 }
 
 impl VerifyArguments {
@@ -208,6 +232,8 @@ pub(crate) enum Level {
     Frames,
     /// The WAL is complete and sound, too
     Wal,
+    /// A server is started on the restored backup, replays the WAL, and is checked
+    Restore,
 }
 
 impl From<Level> for VerifyLevel {
@@ -216,6 +242,7 @@ impl From<Level> for VerifyLevel {
             Level::Catalog => Self::Catalog,
             Level::Frames => Self::Frames,
             Level::Wal => Self::Wal,
+            Level::Restore => Self::Restore,
         }
     }
 }

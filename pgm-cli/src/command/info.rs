@@ -100,6 +100,13 @@ fn print_said(details: &BackupDetails) {
     for earlier in details.verifications.iter().skip(1) {
         line("", &verify::in_words(Some(earlier)));
     }
+    if let Some(trial) = &details.summary.trial {
+        line(
+            "Proven",
+            &format!("recoverable up to {} ({})", trial.proven, trial.lsn),
+        );
+        line("Recovery", &verify::recovery_time(trial));
+    }
     for finding in &details.findings {
         line("Finding", &verify::sentence(finding));
     }

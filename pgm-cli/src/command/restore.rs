@@ -78,7 +78,7 @@ pub(super) fn target(arguments: TargetArguments) -> RestoreTarget {
     }
 }
 
-fn point(stop: StopArguments) -> TargetPoint {
+pub(super) fn point(stop: StopArguments) -> TargetPoint {
     let StopArguments {
         target_time,
         target_lsn,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use pgm_mgmt::{MediumDetails, Request, Response, RestorePoint, ServerDetails, StatusDetails};
 use pgm_proto::ServerName;
 
-use super::{Cx, daemon, status};
+use super::{Cx, daemon, status, verify};
 use crate::arguments::Format;
 use crate::error::CliError;
 use crate::output::stdout::out;
@@ -88,6 +88,11 @@ fn print_server(server: &ServerDetails) {
     }
     if let Some(newest) = &server.newest_backup {
         line("Newest", &point(newest));
+    }
+    if let Some(proven) = &server.proven {
+        let text = format!("up to {}, by backup {}", proven.trial.proven, proven.label);
+        line("Proven", &text);
+        line("", &verify::recovery_time(&proven.trial));
     }
     if let Some(error) = &server.repository_error {
         line("Repository", error);

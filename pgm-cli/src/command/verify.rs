@@ -1,16 +1,19 @@
 //! `pgm-cli verify`: would a restore give back what was backed up? Also when pgmd is not running.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pgm_mgmt::{
-    BackupChoice, Finding, ListedFiles, Request, Response, VerificationSummary, Verified,
-    VerifiedBackup, VerifyLevel, VerifyOptions, VerifyOutcome,
+    BackupChoice, CheckOutcome, Finding, ListedFiles, Request, Response, RestoreTarget,
+    TrialOptions, TrialSummary, VerificationSummary, Verified, VerifiedBackup, VerifyLevel,
+    VerifyOptions, VerifyOutcome,
 };
 use pgmd::operations;
+use pgmd::trial::{TrialError, TrialSetup};
 
-use super::{Cx, daemon, job, offline};
-use crate::arguments::{Format, VerifyArguments};
-use crate::error::CliError;
+use super::{Cx, daemon, job, offline, restore};
+use crate::arguments::{Format, TrialArguments, VerifyArguments};
+use crate::error::{CliError, Failure};
 use crate::output::stdout::{out, out_text};
 use crate::output::{Table, bytes, print_json, seconds};
 
@@ -25,13 +28,15 @@ pub(super) fn run(cx: &Cx, arguments: VerifyArguments) -> Result<ExitCode, CliEr
         level: arguments.level.into(),
         files,
         server: arguments.server,
+        trial: trial(cx, &arguments.trial)?,
     };
     if arguments.detach {
         return job::detach(cx, Request::Verify(options));
     }
     let verified = if arguments.offline || !daemon::is_running(cx)? {
+        let setup = setup(cx, &options, arguments.trial.postgres_bin)?;
         offline::on_place(cx, &options.server, |context, place| {
-            operations::verify(context, place, &options)
+            operations::verify(context, place, &options, &setup)
         })?
     } else {
         match daemon::call(cx, &Request::Verify(options))? {
@@ -49,6 +54,43 @@ pub(super) fn run(cx: &Cx, arguments: VerifyArguments) -> Result<ExitCode, CliEr
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// How backups are tried, as it is asked for.
+fn trial(cx: &Cx, arguments: &TrialArguments) -> Result<TrialOptions, CliError> {
+    let absolute = if cx.is_elsewhere() {
+        restore::absolute_there
+    } else {
+        restore::absolute
+    };
+    let scratch = arguments.scratch.as_deref();
+    Ok(TrialOptions {
+        scratch: scratch.map(absolute).transpose()?,
+        sql: arguments.sql.clone(),
+        database: arguments.database.clone(),
+        target: RestoreTarget {
+            point: restore::point(arguments.stop.clone()),
+            ..RestoreTarget::default()
+        },
+    })
+}
+
+/// How backups are tried in this process: as the configuration says, if there is one.
+fn setup(cx: &Cx, options: &VerifyOptions, programs: Vec<PathBuf>) -> Result<TrialSetup, CliError> {
+    let mut setup = match &cx.at()?.config {
+        Some(config) => TrialSetup::new(config, &options.server, &options.trial),
+        None if options.trial.scratch.is_none() && options.level == VerifyLevel::Restore => {
+            let error = TrialError::NoScratch;
+            return Err(CliError::new(
+                Failure::Usage,
+                error.to_string(),
+                error.hint(),
+            ));
+        }
+        None => TrialSetup::without_configuration(&options.trial),
+    };
+    setup.postgres_bin.splice(0..0, programs);
+    Ok(setup)
 }
 
 fn print(verified: &Verified, files: ListedFiles) {
@@ -74,6 +116,7 @@ fn print(verified: &Verified, files: ListedFiles) {
     }
     out_text!("{table}");
     for backup in &verified.backups {
+        print_trial(backup);
         print_findings(backup);
         print_files(backup, files);
         if let Some(why) = &backup.not_noted {
@@ -83,6 +126,40 @@ fn print(verified: &Verified, files: ListedFiles) {
             );
         }
     }
+}
+
+fn print_trial(backup: &VerifiedBackup) {
+    let Some(trial) = &backup.verification.trial else {
+        return;
+    };
+    let label = &backup.label;
+    out!(
+        "{label}: proven recoverable up to {} ({})",
+        trial.proven,
+        trial.lsn
+    );
+    out!("{label}: {}", recovery_time(trial));
+    for check in &trial.checks {
+        let result = match (check.outcome, &check.reason) {
+            (CheckOutcome::Passed, _) => "passed".to_owned(),
+            (CheckOutcome::Failed, _) => "FAILED".to_owned(),
+            (CheckOutcome::Skipped, None) => "skipped".to_owned(),
+            (CheckOutcome::Skipped, Some(why)) => format!("skipped: {why}"),
+        };
+        out!("{label}: {}: {result}", check.name);
+    }
+}
+
+/// The measured recovery time in words.
+pub(super) fn recovery_time(trial: &TrialSummary) -> String {
+    let in_words = |milliseconds: u64| seconds(milliseconds as f64 / 1000.0);
+    format!(
+        "recovery took {}: restored in {}, replayed in {}; checked in {}",
+        in_words(trial.recovery_ms()),
+        in_words(trial.restore_ms),
+        in_words(trial.replay_ms),
+        in_words(trial.check_ms)
+    )
 }
 
 fn print_findings(backup: &VerifiedBackup) {
@@ -159,5 +236,6 @@ fn level(level: VerifyLevel) -> &'static str {
         VerifyLevel::Catalog => "catalog",
         VerifyLevel::Frames => "frames",
         VerifyLevel::Wal => "wal",
+        VerifyLevel::Restore => "restore",
     }
 }

@@ -41,11 +41,11 @@ use sample::quoted;
 pub use sample::{Sample, sample};
 pub use settings::{
     Config, HooksConfig, LoggingConfig, ManagementConfig, MetricsConfig, RepositoryConfig,
-    ServerConfig, all as settings,
+    ServerConfig, VerifyConfig, all as settings,
 };
 pub use value::{
     ByteSize, ConninfoText, Form, HookCommand, Kind, LogLevel, LogMode, LogType, MasterKeySource,
-    PathTemplate, ServerMode,
+    PathTemplate, ProgramFolders, ServerMode, Statements,
 };
 
 /// The name of the configuration file in the daemon's directory.

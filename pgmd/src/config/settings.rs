@@ -18,7 +18,7 @@ use super::registry::{Group, Setting, settings};
 use super::section::Section;
 use super::value::{
     ByteSize, ConninfoText, HookCommand, LogLevel, LogMode, LogType, MasterKeySource, PathTemplate,
-    ServerMode,
+    ProgramFolders, ServerMode, Statements,
 };
 
 settings! {
@@ -65,6 +65,8 @@ settings! {
         logging: LoggingConfig;
         /// Where backups and WAL rest.
         repository: RepositoryConfig;
+        /// How backups are verified.
+        verify: VerifyConfig;
         /// Management over TCP; none without a port.
         management: Option<ManagementConfig>;
         /// The overview page and the metrics; none without a port.
@@ -113,6 +115,18 @@ settings! {
         credentials_file: Option<PathBuf> = Unset("the environment has them, or the host's own identity does"), Restart;
         /// How new backups and WAL are compressed: zstd:1 to zstd:19, lz4, gzip:1 to gzip:9, none.
         compression: Compression = Is("zstd:3"), NewWorkers;
+    }
+}
+
+settings! {
+    /// How backups are verified.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct VerifyConfig in "verify" {
+        /// The folder in which backups are restored to be tried; what is made there is removed again.
+        scratch: PathBuf = Is("scratch"), Live;
+        /// Where PostgreSQL's programs are looked for before PATH and the places of distributions: folders that hold the
+        /// programs, or folders such as 17/bin.
+        postgres_bin: Option<ProgramFolders> = Unset("PATH and the usual places"), Live;
     }
 }
 
@@ -208,6 +222,11 @@ settings! {
         backup_max_rate_kib: Option<u32> = Unset(""), Live, limits("32", "1048576");
         /// Which of its backups are kept, when not as for all servers.
         retention: Option<RetentionPolicy> = Unset("as for all servers"), Live;
+        /// SQL that must succeed on a server that was started on a restored backup; what gives one column of type boolean
+        /// must give true.
+        verify_sql: Option<Statements> = Unset(""), Live;
+        /// The database in which verify_sql runs.
+        verify_database: Option<String> = Unset("postgres"), Live;
         /// Whether pgmd works for it from the start (online), or leaves it alone until told otherwise (offline).
         mode: ServerMode = Is("online"), NewWorkers;
     }

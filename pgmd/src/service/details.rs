@@ -18,6 +18,7 @@ use super::answer::blocking;
 use super::status;
 use crate::config::Config;
 use crate::known_repository;
+use crate::listing;
 use crate::repository::{self, chain};
 use crate::supervisor::Daemon;
 
@@ -66,6 +67,7 @@ fn facts(daemon: &Daemon, server: &pgm_mgmt::ServerStatus) -> ServerDetails {
         timelines: Vec::new(),
         oldest_backup: None,
         newest_backup: None,
+        proven: None,
         repository_error: None,
     }
 }
@@ -107,6 +109,7 @@ fn look_up_server(
     let sound = |backup: &&BackupSummary| backup.status != BackupStatus::Damaged;
     details.oldest_backup = backups.iter().find(sound).map(point);
     details.newest_backup = backups.iter().rev().find(sound).map(point);
+    details.proven = listing::proven(&backups);
     look_up_wal(config, repository, details).map_err(|error| chain(&error))
 }
 

@@ -16,6 +16,7 @@ use crate::retention;
 use crate::secrets::master_key;
 use crate::supervisor::{Daemon, JobRequest};
 use crate::tarball::{Sealing, TarFile};
+use crate::trial::TrialSetup;
 use crate::worker::{SealKey, Task};
 
 /// A change of a backup's marks.
@@ -48,11 +49,12 @@ pub(super) fn verify(
     options: VerifyOptions,
 ) -> Result<Answer, Error> {
     let server = options.server.clone();
+    let setup = TrialSetup::new(&daemon.config(), &server, &options.trial);
     let asked = JobRequest {
         caller,
         kind: JobKind::Verify,
         server: &server,
-        task: Task::Verify { options },
+        task: Task::Verify { options, setup },
     };
     daemon.start_job(asked).map(Answer::Job)
 }

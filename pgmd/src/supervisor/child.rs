@@ -188,7 +188,7 @@ async fn take_over(log: ChildStderr) {
     }
 }
 
-pub(super) fn describe(status: ExitStatus) -> String {
+pub(crate) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
         (Some(0), _) => "ended".to_owned(),

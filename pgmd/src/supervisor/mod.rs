@@ -41,7 +41,9 @@ use crate::service::SocketGroup;
 use crate::service::http::{HttpError, HttpServer};
 use crate::service::management::{self, Listener};
 use crate::service::remote::{Remote, RemoteError};
+use crate::trial;
 
+pub(crate) use child::describe as describe_end;
 pub use daemon::Daemon;
 pub(crate) use daemon::lock;
 pub use guests::{Guest, Guests};
@@ -171,6 +173,8 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     });
     let http = http.map(|http| http.start(&daemon)).transpose()?;
     let http = http.map(tokio::spawn);
+    let scratch = config.verify.scratch.clone();
+    tokio::task::spawn_blocking(move || trial::sweep(&scratch));
     let schedule = tokio::spawn(schedule::keep(Arc::clone(&daemon)));
     notifier.ready("running");
     loop {

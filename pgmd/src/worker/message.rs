@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, LogLevel, ServerConfig};
 use crate::place::RepositoryPlace;
+use crate::trial::TrialSetup;
 
 /// The longest line between the two.
 pub const LINE_BYTES_MAX: usize = 4 << 20;
@@ -105,6 +106,8 @@ pub enum Task {
     Verify {
         /// Which, and how far.
         options: VerifyOptions,
+        /// How they are tried.
+        setup: TrialSetup,
     },
     /// Removes what has expired.
     Retention {

@@ -39,7 +39,9 @@ fn carry_out(link: &Link, cx: &Context, description: &Description) -> Result<Res
             }
             Ok(Response::Deleted(deleted))
         }
-        Task::Verify { options } => operations::verify(cx, place, options).map(Response::Verified),
+        Task::Verify { options, setup } => {
+            operations::verify(cx, place, options, setup).map(Response::Verified)
+        }
         Task::Archive { options, key } => {
             let key = key.as_ref().and_then(SealKey::key);
             tarball::archive(cx, place, options, key.as_ref()).map(Response::Archived)

@@ -7,6 +7,7 @@ mod choice;
 mod command;
 mod conninfo;
 mod duration;
+mod list;
 mod number;
 mod path;
 mod retention;
@@ -21,6 +22,7 @@ use super::quoted;
 pub use choice::{LogLevel, LogMode, LogType, ServerMode};
 pub use command::{HookCommand, MasterKeySource};
 pub use conninfo::ConninfoText;
+pub use list::{ProgramFolders, Statements};
 pub use path::PathTemplate;
 pub use size::ByteSize;
 
@@ -76,7 +78,14 @@ impl Kind {
 
     /// Whether a value can name a command that the daemon will run.
     pub(crate) fn runs_commands(&self) -> bool {
-        [HookCommand::KIND.name, MasterKeySource::KIND.name].contains(&self.name)
+        // SQL runs as a superuser, who may run programs.
+        [
+            HookCommand::KIND.name,
+            MasterKeySource::KIND.name,
+            Statements::KIND.name,
+            ProgramFolders::KIND.name,
+        ]
+        .contains(&self.name)
     }
 }
 

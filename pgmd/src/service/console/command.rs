@@ -5,7 +5,7 @@
 
 use pgm_mgmt::{
     BackupChoice, BackupOptions, JobId, JobScope, ListedFiles, Request, RestoreOptions,
-    RestoreTarget, ServerMode, TargetAction, TargetPoint, VerifyLevel, VerifyOptions,
+    RestoreTarget, ServerMode, TargetAction, TargetPoint, TrialOptions, VerifyLevel, VerifyOptions,
 };
 use pgm_proto::{ServerName, TimelineId};
 
@@ -75,7 +75,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
         "restore a backup on pgmd's host",
     ),
     (
-        "VERIFY server [label] [CATALOG | FRAMES | WAL]",
+        "VERIFY server [label] [CATALOG | FRAMES | WAL | RESTORE]",
         "check backups, as deeply as asked, WAL included by default",
     ),
     (
@@ -285,7 +285,7 @@ fn backup(words: &mut Words<'_>) -> Result<Command, SyntaxError> {
 }
 
 fn verify(words: &mut Words<'_>) -> Result<Command, SyntaxError> {
-    const LEVELS: &[&str] = &["CATALOG", "FRAMES", "WAL"];
+    const LEVELS: &[&str] = &["CATALOG", "FRAMES", "WAL", "RESTORE"];
     let server = words.value("server")?;
     let mut level = words.keyword(LEVELS);
     let mut backup = None;
@@ -301,9 +301,11 @@ fn verify(words: &mut Words<'_>) -> Result<Command, SyntaxError> {
         level: match level {
             Some("CATALOG") => VerifyLevel::Catalog,
             Some("FRAMES") => VerifyLevel::Frames,
+            Some("RESTORE") => VerifyLevel::Restore,
             _ => VerifyLevel::Wal,
         },
         files: ListedFiles::default(),
+        trial: TrialOptions::default(),
     });
     Ok(job_command(words, request, Shape::Verified, "VERIFY"))
 }
