@@ -202,3 +202,5 @@ fn prune(
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod years_tests;
