@@ -31,8 +31,9 @@ pub(crate) use operations::{
 };
 pub(crate) use place::RepositoryArguments;
 pub(crate) use wal::{
-    RelationFilter, WalFilterArguments, WalFindArguments, WalInfoArguments, WalSourceArguments,
-    WalStats, WalSummaryArguments, WalVerifyArguments,
+    RelationFilter, WalBrowseArguments, WalFilterArguments, WalFilterOutArguments,
+    WalFindArguments, WalInfoArguments, WalSourceArguments, WalStats, WalSummaryArguments,
+    WalVerifyArguments, parse_manager, parse_relation,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -419,6 +420,10 @@ pub(crate) enum WalCommand {
     Verify(WalVerifyArguments),
     /// List the blocks that changed between two positions, as pg_walsummary does, of PostgreSQL 14 to 18
     Summary(WalSummaryArguments),
+    /// Copy WAL without given transactions, so that PostgreSQL replays the rest
+    Filter(WalFilterOutArguments),
+    /// Look through the write-ahead log on the screen: records, their parts and bytes, statistics
+    Browse(WalBrowseArguments),
     /// Find the position just before a drop, a truncation, a commit, to restore to
     Find(WalFindArguments),
 }
@@ -510,7 +515,7 @@ fn parse_tablespace(text: &str) -> Result<(PathBuf, PathBuf), String> {
 }
 
 /// Reads a moment as PostgreSQL prints it (`2026-11-22 10:00:00.5+00`) or in RFC 3339; local when it names no zone.
-fn parse_time(text: &str) -> Result<jiff::Timestamp, String> {
+pub(crate) fn parse_time(text: &str) -> Result<jiff::Timestamp, String> {
     let text = text.trim();
     let iso = text
         .replacen(' ', "T", 1)

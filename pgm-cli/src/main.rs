@@ -8,6 +8,7 @@ mod error;
 mod import;
 mod locate;
 mod output;
+mod relation_names;
 mod remote;
 
 use std::process::ExitCode;

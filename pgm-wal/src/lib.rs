@@ -39,6 +39,7 @@
 
 pub mod archive;
 pub mod files;
+pub mod filter;
 pub mod record;
 pub mod summary;
 

@@ -1,9 +1,11 @@
-//! `wal info`, `wal verify` and what they share: where WAL is read from.
+//! The commands that look into WAL, and what they share: where it is read from.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use pgm_proto::{Lsn, ServerName, TimelineId};
+use pgm_wal::record::{Record, RelationFile};
 
 /// Where WAL is read from.
 #[derive(Debug, Args)]
@@ -45,6 +47,19 @@ pub(crate) struct WalInfoArguments {
     /// Print nothing but errors
     #[arg(short, long, conflicts_with = "stats")]
     pub(crate) quiet: bool,
+    /// Connect to this database of the server that wrote the WAL, to print names behind the numbers of files
+    #[arg(long, value_name = "CONNINFO")]
+    pub(crate) conninfo: Option<String>,
+}
+
+/// Arguments of `wal browse`.
+#[derive(Debug, Args)]
+pub(crate) struct WalBrowseArguments {
+    #[command(flatten)]
+    pub(crate) source: WalSourceArguments,
+    /// Connect to this database of the server that wrote the WAL, to show names behind the numbers of files
+    #[arg(long, value_name = "CONNINFO")]
+    pub(crate) conninfo: Option<String>,
 }
 
 /// Which records are shown: those that every option given lets through.
@@ -122,6 +137,33 @@ pub(crate) struct WalFindArguments {
     pub(crate) file: Option<u32>,
 }
 
+/// Arguments of `wal filter`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("without").required(true).multiple(true))]
+#[command(group = clap::ArgGroup::new("result").required(true))]
+pub(crate) struct WalFilterOutArguments {
+    #[command(flatten)]
+    pub(crate) source: WalSourceArguments,
+    /// Leave out this transaction; can be given several times
+    #[arg(short = 'x', long, value_name = "XID", group = "without")]
+    pub(crate) without_xid: Vec<u32>,
+    /// Leave out the transactions that dropped a table of this name; can be given several times
+    #[arg(long, value_name = "NAME", group = "without")]
+    pub(crate) without_drop_table: Vec<String>,
+    /// Leave out the transactions that truncated or rewrote a table of this name; can be given several times
+    #[arg(long, value_name = "NAME", group = "without")]
+    pub(crate) without_truncate: Vec<String>,
+    /// Leave out transactions that depend on those, too, instead of refusing
+    #[arg(long)]
+    pub(crate) with_dependents: bool,
+    /// Write the segments into this folder, which must be empty or not exist
+    #[arg(short, long, value_name = "DIR", group = "result")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write nothing, only say what would be left out and what is in the way
+    #[arg(long, group = "result")]
+    pub(crate) dry_run: bool,
+}
+
 /// A relation, as far as it is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RelationFilter {
@@ -130,7 +172,42 @@ pub(crate) struct RelationFilter {
     pub(crate) number: u32,
 }
 
-fn parse_relation(text: &str) -> Result<RelationFilter, String> {
+impl RelationFilter {
+    /// Whether `record` refers to a block of it.
+    pub(crate) fn is_in(self, record: &Record<'_>) -> bool {
+        record.blocks().any(|block| {
+            let RelationFile {
+                tablespace,
+                database,
+                number,
+            } = block.relation;
+            number == self.number
+                && self.database.is_none_or(|wanted| wanted == database)
+                && self.tablespace.is_none_or(|wanted| wanted == tablespace)
+        })
+    }
+}
+
+impl From<RelationFile> for RelationFilter {
+    fn from(relation: RelationFile) -> Self {
+        Self {
+            tablespace: Some(relation.tablespace),
+            database: Some(relation.database),
+            number: relation.number,
+        }
+    }
+}
+
+impl fmt::Display for RelationFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in [self.tablespace, self.database].into_iter().flatten() {
+            write!(f, "{part}/")?;
+        }
+        write!(f, "{}", self.number)
+    }
+}
+
+pub(crate) fn parse_relation(text: &str) -> Result<RelationFilter, String> {
     let wrong = || format!("`{text}` is not TABLESPACE/DATABASE/FILE, DATABASE/FILE or FILE");
     let numbers: Vec<u32> = text
         .split('/')
@@ -150,7 +227,7 @@ fn parse_relation(text: &str) -> Result<RelationFilter, String> {
 }
 
 /// A resource manager by its name, upper or lower case, or `custom` and its number.
-fn parse_manager(text: &str) -> Result<u8, String> {
+pub(crate) fn parse_manager(text: &str) -> Result<u8, String> {
     let managers = pgm_wal::record::describe::resource_managers();
     if let Some(number) = managers
         .enumerate()

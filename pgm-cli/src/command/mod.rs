@@ -27,6 +27,8 @@ mod shutdown;
 mod status;
 mod status_details;
 mod verify;
+mod wal_browse;
+mod wal_filter;
 mod wal_find;
 mod wal_get;
 mod wal_info;
@@ -34,6 +36,8 @@ mod wal_receive;
 mod wal_source;
 mod wal_summary;
 mod wal_verify;
+
+pub(crate) use wal_receive::connection_defaults;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -181,6 +185,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Command::Wal(WalCommand::Info(arguments)) => wal_info::run(&cx, &arguments),
         Command::Wal(WalCommand::Verify(arguments)) => wal_verify::run(&cx, &arguments),
         Command::Wal(WalCommand::Summary(arguments)) => wal_summary::run(&cx, &arguments),
+        Command::Wal(WalCommand::Browse(arguments)) => wal_browse::run(&cx, &arguments),
+        Command::Wal(WalCommand::Filter(arguments)) => wal_filter::run(&cx, &arguments),
         Command::Wal(WalCommand::Find(arguments)) => wal_find::run(&cx, &arguments),
         Command::Shutdown => shutdown::run(&cx),
         Command::Completions(arguments) => Ok(completions::run(&arguments)),

@@ -16,8 +16,9 @@ use super::Cx;
 use super::wal_source::WalSource;
 use crate::arguments::{Format, WalInfoArguments};
 use crate::error::{CliError, Failure, chain};
+use crate::relation_names::RelationLabels;
 use filter::Filter;
-use stats::Stats;
+pub(super) use stats::Stats;
 
 /// How much is written at once.
 const OUTPUT_BYTES: usize = 256 * 1024;
@@ -34,6 +35,8 @@ pub(super) fn run(cx: &Cx, arguments: &WalInfoArguments) -> Result<ExitCode, Cli
         },
         left: arguments.limit.unwrap_or(u64::MAX),
         line: String::new(),
+        labelled: String::new(),
+        labels: RelationLabels::read(arguments.conninfo.as_deref())?,
     };
     let mut filter = Filter::new(&arguments.filter);
     let runs = wal.runs(&arguments.source);
@@ -103,6 +106,9 @@ struct Output<'a> {
     show: Show,
     left: u64,
     line: String,
+    /// The line with names in it.
+    labelled: String,
+    labels: RelationLabels,
 }
 
 enum Show {
@@ -123,9 +129,16 @@ impl Output<'_> {
                 self.line.clear();
                 write_line(record, &mut self.line);
                 self.line.push('\n');
-                self.out.write_all(self.line.as_bytes())
+                if self.labels.is_empty() {
+                    return self.out.write_all(self.line.as_bytes());
+                }
+                self.labelled.clear();
+                self.labels.annotate(&self.line, &mut self.labelled);
+                self.out.write_all(self.labelled.as_bytes())
             }
-            (Show::Records, Format::Json) => json::write(record, &mut self.line, &mut self.out),
+            (Show::Records, Format::Json) => {
+                json::write(record, &self.labels, &mut self.line, &mut self.out)
+            }
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) fn run(cx: &Cx, arguments: &WalReceiveArguments) -> Result<ExitCode, 
         .conninfo
         .parse()
         .map_err(|error| CliError::new(Failure::Usage, error, None))?;
-    let conninfo = conninfo.with_defaults(&defaults());
+    let conninfo = conninfo.with_defaults(&connection_defaults());
     let spool = open(&arguments.target)?;
     let cancel = Cancel::new();
     let wake = stop_on_signal(&cancel)?;
@@ -70,7 +70,7 @@ fn open(folder: &Path) -> Result<Spool, CliError> {
 }
 
 /// What libpq would take from the user's account.
-fn defaults() -> Defaults {
+pub(crate) fn connection_defaults() -> Defaults {
     let user = OsUser::current();
     Defaults {
         passfile: user.home.as_ref().map(|home| home.join(".pgpass")),

@@ -32,18 +32,7 @@ impl WalSource {
     /// Finds the WAL that the arguments name.
     pub(super) fn open(cx: &Cx, arguments: &WalSourceArguments) -> Result<Self, CliError> {
         match &arguments.server {
-            None => {
-                let files = SegmentFiles::find(&arguments.paths).map_err(|error| {
-                    CliError::new(Failure::NotFound, chain(&error), error.hint())
-                })?;
-                let timeline = arguments.timeline.or(files.newest_timeline());
-                let history = files.history(timeline.unwrap_or(TimelineId::FIRST));
-                Ok(Self {
-                    size: files.size(),
-                    place: Place::Files(files),
-                    history,
-                })
-            }
+            None => Self::of_files(arguments),
             Some(server) => {
                 let at = cx.at()?;
                 let repository = offline::open(&at)?;
@@ -68,6 +57,19 @@ impl WalSource {
                 Self::of_server(archive, spool, size, arguments)
             }
         }
+    }
+
+    /// The WAL in files and folders.
+    pub(super) fn of_files(arguments: &WalSourceArguments) -> Result<Self, CliError> {
+        let files = SegmentFiles::find(&arguments.paths)
+            .map_err(|error| CliError::new(Failure::NotFound, chain(&error), error.hint()))?;
+        let timeline = arguments.timeline.or(files.newest_timeline());
+        let history = files.history(timeline.unwrap_or(TimelineId::FIRST));
+        Ok(Self {
+            size: files.size(),
+            place: Place::Files(files),
+            history,
+        })
     }
 
     fn of_server(

@@ -22,7 +22,7 @@ impl RecordChecksum {
 
 /// The checksum of a record that lies in one piece; 0 when it is shorter than its header.
 #[inline]
-pub(super) fn of_record(bytes: &[u8]) -> u32 {
+pub(crate) fn of_record(bytes: &[u8]) -> u32 {
     match bytes.split_first_chunk() {
         Some((header, body)) => RecordChecksum(crc32c::crc32c(body)).finish(header),
         None => 0,

@@ -30,15 +30,17 @@ mod target;
 mod verify;
 
 pub use block::{Block, Fork, RelationFile};
+pub(crate) use checksum::of_record as record_checksum;
 pub use describe::removed_relations;
 pub use end::{End, EndReason, Invalid};
 pub use entry::Record;
 pub use event::{Event, RestorePoint, TransactionEnd, TransactionKind};
 pub use header::{RESOURCE_MANAGER_TRANSACTION, RESOURCE_MANAGER_XLOG};
 pub use image::{BLOCK_BYTES, Image, ImageCompression, ImageError};
-pub use names::{RelationNames, drops_relation};
-pub(crate) use page::LONG_BYTES as HEADER_BYTES_MAX;
+pub use names::{MadeRelation, RelationNames, drops_relation};
 pub use page::{BadPage, PAGE_BYTES, PageHeader, WalVersion};
+pub(crate) use page::{LONG_BYTES as HEADER_BYTES_MAX, SHORT_BYTES as HEADER_BYTES_MIN};
+pub(crate) use pages::choose_segment;
 pub use parallel::{Joined, Stretches, read_stretches};
 pub use scan::{
     Scan, Tail, find_restore_point, find_xid, first_commit_after, last_valid, stop_point,

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 
-use super::block::{Fork, RelationFile};
+use super::block::{Block, Fork, RelationFile};
 use super::entry::Record;
 use super::image::BLOCK_BYTES;
 
@@ -51,15 +51,8 @@ impl RelationNames {
                 if image.restore(&mut page).is_ok() {
                     self.learn_page(relation.database, &page);
                 }
-            } else if record.resource_manager == HEAP
-                && record.info & HEAP_OPERATION == HEAP_INSERT
-                && let Some(offset) = block.data.get(RECORD_ROW_HEADER_BYTES - 1)
-            {
-                let begin = RECORD_ROW_HEADER_BYTES + usize::from(*offset);
-                let row = begin
-                    .checked_sub(ROW_HEADER_BYTES)
-                    .and_then(|begin| block.data.get(begin..));
-                self.learn_row(relation.database, row.unwrap_or_default());
+            } else if let Some(row) = inserted_row(record, &block) {
+                self.learn_row(relation.database, row);
             }
         }
     }
@@ -72,36 +65,96 @@ impl RelationNames {
     }
 
     fn learn_page(&mut self, database: u32, page: &[u8; BLOCK_BYTES]) {
-        let u16_at = |at: usize| u16::from_le_bytes([page[at], page[at + 1]]);
-        let lower = usize::from(u16_at(12)).min(BLOCK_BYTES);
+        let lower = usize::from(u16::from_le_bytes([page[12], page[13]])).min(BLOCK_BYTES);
         for at in (PAGE_HEADER_BYTES..lower.saturating_sub(3)).step_by(4) {
-            // An item: offset 15 bits, state 2 bits, length 15 bits; 1 is a row that is there.
-            let item = u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
-            let (offset, state, len) = (item & 0x7FFF, item >> 15 & 0x3, item >> 17);
-            let begin = offset as usize;
-            let Some(row) = page.get(begin..begin + len as usize).filter(|_| state == 1) else {
-                continue;
-            };
-            let data = row
-                .get(ROW_HEADER_BYTES - 1)
-                .and_then(|header| row.get(usize::from(*header)..));
-            self.learn_row(database, data.unwrap_or_default());
+            self.learn_row(database, row_of_item(page, at).unwrap_or_default());
         }
     }
 
     fn learn_row(&mut self, database: u32, row: &[u8]) {
-        let file = row.get(FILE_AT..).and_then(|rest| rest.first_chunk());
-        let (Some(file), Some(name)) = (file, row.get(NAME_AT..NAME_AT + NAME_BYTES)) else {
+        let (Some(file), Some(name)) = (file_of(row), row.get(NAME_AT..NAME_AT + NAME_BYTES))
+        else {
             return;
         };
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-        let file = u32::from_le_bytes(*file);
         // Views and mapped catalogs have no file here.
         if file != 0 && !name.is_empty() {
             let name = String::from_utf8_lossy(name).into_owned();
             self.names.insert((database, file), name);
         }
     }
+}
+
+/// A relation of which a record inserts the row into `pg_class`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MadeRelation {
+    /// The database.
+    pub database: u32,
+    /// The file's number, 0 for a view.
+    pub file: u32,
+    /// Whether it is the new place of another one that is being rewritten, as `VACUUM FULL`, `CLUSTER` and `ALTER TABLE`
+    /// make them: PostgreSQL names them `pg_temp_` and a number.
+    pub transient: bool,
+}
+
+impl MadeRelation {
+    /// What `record` makes, if it does.
+    pub fn of(record: &Record<'_>) -> Option<Self> {
+        let block = record.block(0)?;
+        let inserts =
+            record.resource_manager == HEAP && record.info & HEAP_OPERATION == HEAP_INSERT;
+        if block.relation.number != PG_CLASS || !inserts {
+            return None;
+        }
+        let database = block.relation.database;
+        if let Some(row) = inserted_row(record, &block) {
+            return Self::of_row(database, row);
+        }
+        let mut page = [0; BLOCK_BYTES];
+        block.image?.restore(&mut page).ok()?;
+        let offset = usize::from(u16::from_le_bytes(*record.main_data.first_chunk()?));
+        let item = PAGE_HEADER_BYTES + offset.checked_sub(1)? * 4;
+        Self::of_row(database, row_of_item(&page, item)?)
+    }
+
+    fn of_row(database: u32, row: &[u8]) -> Option<Self> {
+        let name = row.get(NAME_AT..NAME_AT + NAME_BYTES)?;
+        let name = name.split(|byte| *byte == 0).next()?;
+        let number = name.strip_prefix(b"pg_temp_");
+        Some(Self {
+            database,
+            file: file_of(row)?,
+            transient: number
+                .is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit)),
+        })
+    }
+}
+
+/// The row that `record` inserts into `block`, without its header, if it says it beside no image.
+fn inserted_row<'a>(record: &Record<'a>, block: &Block<'a>) -> Option<&'a [u8]> {
+    let inserts = record.resource_manager == HEAP && record.info & HEAP_OPERATION == HEAP_INSERT;
+    let offset = block.data.get(RECORD_ROW_HEADER_BYTES - 1)?;
+    let begin = RECORD_ROW_HEADER_BYTES + usize::from(*offset);
+    let begin = begin.checked_sub(ROW_HEADER_BYTES)?;
+    block.data.get(begin..).filter(|_| inserts)
+}
+
+/// The row, without its header, to which the item at `at` of a page points.
+fn row_of_item(page: &[u8; BLOCK_BYTES], at: usize) -> Option<&[u8]> {
+    // An item: offset 15 bits, state 2 bits, length 15 bits; 1 is a row that is there.
+    let item = u32::from_le_bytes(*page.get(at..)?.first_chunk()?);
+    let (offset, state, len) = (item & 0x7FFF, item >> 15 & 0x3, item >> 17);
+    let begin = offset as usize;
+    let row = page
+        .get(begin..begin + len as usize)
+        .filter(|_| state == 1)?;
+    row.get(usize::from(*row.get(ROW_HEADER_BYTES - 1)?)..)
+}
+
+/// The number of the file that a row of `pg_class` names.
+fn file_of(row: &[u8]) -> Option<u32> {
+    let file = row.get(FILE_AT..)?.first_chunk()?;
+    Some(u32::from_le_bytes(*file))
 }
 
 /// Whether `record` deletes a row of `pg_class`: its transaction drops a relation.

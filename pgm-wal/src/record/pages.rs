@@ -208,25 +208,34 @@ impl<S: SegmentSource> Pages<S> {
     }
 
     fn choose(&mut self, number: SegmentNumber) -> Result<Option<Chosen>, SourceError> {
-        for timeline in timelines(&self.history) {
-            let begins_later = self
-                .history
-                .start_of(timeline)
-                .is_none_or(|start| start >= number.end(self.size));
-            let limit = self
-                .history
-                .ancestor(timeline)
-                .map_or(Lsn::new(u64::MAX), |entry| entry.end);
-            if begins_later || limit <= number.start(self.size) {
-                continue;
-            }
-            let name = SegmentName::new(timeline, number);
-            if self.source.read_at(name, 0, &mut [])?.is_some() {
-                return Ok(Some(Chosen { name, limit }));
-            }
-        }
-        Ok(None)
+        let chosen = choose_segment(&mut self.source, &self.history, number)?;
+        Ok(chosen.map(|(name, limit)| Chosen { name, limit }))
     }
+}
+
+/// The newest timeline's file with segment `number`, and where the path along `history` leaves it.
+pub(crate) fn choose_segment<S: SegmentSource>(
+    source: &mut S,
+    history: &History,
+    number: SegmentNumber,
+) -> Result<Option<(SegmentName, Lsn)>, SourceError> {
+    let size = source.segment_size();
+    for timeline in timelines(history) {
+        let begins_later = history
+            .start_of(timeline)
+            .is_none_or(|start| start >= number.end(size));
+        let limit = history
+            .ancestor(timeline)
+            .map_or(Lsn::new(u64::MAX), |entry| entry.end);
+        if begins_later || limit <= number.start(size) {
+            continue;
+        }
+        let name = SegmentName::new(timeline, number);
+        if source.read_at(name, 0, &mut [])?.is_some() {
+            return Ok(Some((name, limit)));
+        }
+    }
+    Ok(None)
 }
 
 /// The timelines of a history, newest first.

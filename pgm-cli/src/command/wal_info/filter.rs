@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use pgm_wal::record::{Record, TransactionEnd};
 
-use crate::arguments::{RelationFilter, WalFilterArguments};
+use crate::arguments::WalFilterArguments;
 
 /// Lets records through that every option lets through.
 pub(super) struct Filter<'a> {
@@ -32,9 +32,7 @@ impl<'a> Filter<'a> {
         by_manager
             && by_xid
             && (!timed || self.in_time())
-            && arguments
-                .relation
-                .is_none_or(|wanted| names(record, wanted))
+            && arguments.relation.is_none_or(|wanted| wanted.is_in(record))
     }
 
     fn in_time(&self) -> bool {
@@ -46,17 +44,4 @@ impl<'a> Filter<'a> {
             None => since.is_none(),
         }
     }
-}
-
-fn names(record: &Record<'_>, wanted: RelationFilter) -> bool {
-    record.blocks().any(|block| {
-        let relation = block.relation;
-        relation.number == wanted.number
-            && wanted
-                .database
-                .is_none_or(|database| database == relation.database)
-            && wanted
-                .tablespace
-                .is_none_or(|tablespace| tablespace == relation.tablespace)
-    })
 }

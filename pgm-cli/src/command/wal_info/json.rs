@@ -7,6 +7,8 @@ use pgm_wal::record::Record;
 use pgm_wal::record::describe::{describe, resource_manager_name, write_operation};
 use serde::{Serialize, Serializer};
 
+use crate::relation_names::RelationLabels;
+
 #[derive(Serialize)]
 struct Line<'a> {
     lsn: String,
@@ -26,9 +28,11 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-struct Reference {
+struct Reference<'a> {
     id: u8,
     relation: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     fork: &'static str,
     block: u32,
     /// Whether the record has the whole page.
@@ -36,13 +40,14 @@ struct Reference {
 }
 
 /// The blocks that a record refers to, as a list.
-struct Blocks<'a>(&'a Record<'a>);
+struct Blocks<'a>(&'a Record<'a>, &'a RelationLabels);
 
 impl Serialize for Blocks<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.blocks().map(|block| Reference {
             id: block.id,
             relation: block.relation.to_string(),
+            name: self.1.name(block.relation.database, block.relation.number),
             fork: block.fork.name(),
             block: block.number,
             image: block.image.is_some(),
@@ -53,6 +58,7 @@ impl Serialize for Blocks<'_> {
 /// Writes `record`; `text` is used for putting it into words.
 pub(super) fn write(
     record: &Record<'_>,
+    labels: &RelationLabels,
     text: &mut String,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -71,7 +77,7 @@ pub(super) fn write(
         xid: record.xid,
         top_level_xid: record.top_level_xid,
         origin: record.origin,
-        blocks: Blocks(record),
+        blocks: Blocks(record, labels),
         description,
     };
     serde_json::to_writer(&mut *out, &line)?;

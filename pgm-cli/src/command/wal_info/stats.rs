@@ -28,7 +28,7 @@ impl Sum {
 }
 
 /// Counts records by resource manager and operation.
-pub(super) struct Stats {
+pub(in crate::command) struct Stats {
     by: WalStats,
     sums: Vec<[Sum; OPERATIONS]>,
     first: Option<Lsn>,
@@ -37,7 +37,7 @@ pub(super) struct Stats {
 }
 
 impl Stats {
-    pub(super) fn new(by: WalStats) -> Self {
+    pub(in crate::command) fn new(by: WalStats) -> Self {
         Self {
             by,
             sums: vec![[Sum::default(); OPERATIONS]; MANAGERS],
@@ -47,7 +47,7 @@ impl Stats {
         }
     }
 
-    pub(super) fn count(&mut self, record: &Record<'_>) {
+    pub(in crate::command) fn count(&mut self, record: &Record<'_>) {
         self.first.get_or_insert(record.lsn);
         self.end = record.end_lsn;
         self.version = record.version;
@@ -164,6 +164,36 @@ impl Stats {
             all,
             "[100%]"
         )
+    }
+
+    /// A narrower table, for a screen.
+    pub(in crate::command) fn lines(&self) -> Vec<String> {
+        let (first, total) = (self.first.unwrap_or(self.end), self.total());
+        let all = total.record + total.images;
+        let mut lines = vec![
+            format!("from {first} to {}", self.end),
+            format!(
+                "{:<28} {:>12} {:>6} {:>14} {:>14} {:>6}",
+                "type", "records", "%", "record bytes", "image bytes", "%"
+            ),
+        ];
+        let mut line = |name: &str, sum: Sum| {
+            lines.push(format!(
+                "{name:<28} {:>12} {:>6.2} {:>14} {:>14} {:>6.2}",
+                sum.count,
+                percent(sum.count, total.count),
+                sum.record,
+                sum.images,
+                percent(sum.record + sum.images, all)
+            ));
+        };
+        let mut rows = self.rows();
+        rows.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.record + sum.images));
+        for (name, sum) in rows {
+            line(&name, sum);
+        }
+        line("all", total);
+        lines
     }
 
     pub(super) fn write_json(&self, out: &mut impl Write) -> io::Result<()> {

@@ -61,6 +61,12 @@ pub(crate) struct Ending<'a> {
 }
 
 impl<'a> Ending<'a> {
+    /// The transactions that are part of the one that ends.
+    pub(crate) fn subtransactions(&self) -> impl Iterator<Item = u32> + use<'a> {
+        let (count, items) = self.subtransactions;
+        (0..count).map_while(move |index| items.u32(index * 4))
+    }
+
     /// What `record` says, if it ends a transaction; `None` also when it is too short.
     pub(crate) fn of(record: &Record<'a>) -> Option<Self> {
         let commits = match record.info & OPERATION {
