@@ -9,6 +9,7 @@
 //! still archived. Nothing is ever dropped to make room.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -122,6 +123,27 @@ pub struct Archiver {
     signal: ArchiveSignal,
     /// Archived files that are still in the spool.
     done: HashSet<WalFileName>,
+    permit: Permit,
+}
+
+/// Says whether this archiver may write to the archive now; asked before each write, so it has to be quick when the answer is
+/// yes.
+pub type AskPermit = dyn FnMut() -> Result<(), ArchiveError> + Send;
+
+/// Who is asked, if anybody.
+#[derive(Default)]
+struct Permit(Option<Box<AskPermit>>);
+
+impl Permit {
+    fn ask(&mut self) -> Result<(), ArchiveError> {
+        self.0.as_mut().map_or(Ok(()), |ask| ask())
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
 }
 
 /// Which unfinished segments a pass archives.
@@ -134,7 +156,23 @@ enum Partials {
 /// How a pass came out.
 struct Pass {
     backlog: usize,
-    outcome: Result<(), ()>,
+    outcome: Result<(), Trouble>,
+}
+
+/// Why a pass has not archived everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Failed,
+    NotPermitted,
+}
+
+impl Trouble {
+    fn of(error: &ArchiveError) -> Self {
+        match error {
+            ArchiveError::NotPermitted { .. } => Self::NotPermitted,
+            _ => Self::Failed,
+        }
+    }
 }
 
 impl Archiver {
@@ -146,7 +184,15 @@ impl Archiver {
             options,
             signal: ArchiveSignal::default(),
             done: HashSet::new(),
+            permit: Permit::default(),
         }
+    }
+
+    /// Writes only while `ask` permits it; without a permit it is asked again soon.
+    #[must_use]
+    pub fn permitted_by(mut self, ask: Box<AskPermit>) -> Self {
+        self.permit = Permit(Some(ask));
+        self
     }
 
     /// What wakes this archiver: to be notified when a segment was finished.
@@ -173,13 +219,18 @@ impl Archiver {
         let mut retry = self.options.retry_min;
         while !cancel.is_cancelled() {
             let pass = self.pass(cancel, observer, Partials::OfLeftTimelines);
-            let wait = if pass.outcome.is_ok() {
-                retry = self.options.retry_min;
-                self.options.poll
-            } else {
-                let wait = retry;
-                retry = (retry * 2).min(self.options.retry_max);
-                wait
+            let wait = match pass.outcome {
+                Ok(()) => {
+                    retry = self.options.retry_min;
+                    self.options.poll
+                }
+                // Nothing is the matter with the repository, and the other one may be gone any moment.
+                Err(Trouble::NotPermitted) => self.options.poll,
+                Err(Trouble::Failed) => {
+                    let wait = retry;
+                    retry = (retry * 2).min(self.options.retry_max);
+                    wait
+                }
             };
             observer.waiting(pass.backlog, wait);
             if pass.outcome.is_ok() {
@@ -222,7 +273,7 @@ impl Archiver {
                 });
                 return Pass {
                     backlog: 0,
-                    outcome: Err(()),
+                    outcome: Err(Trouble::Failed),
                 };
             }
         };
@@ -238,6 +289,17 @@ impl Archiver {
             backlog: 0,
             outcome: Ok(()),
         };
+        if let Err(error) = self.permit.ask() {
+            observer.failed(&Incident {
+                file: None,
+                error: &error,
+            });
+            let left = |file: &&WalFileName| !self.done.contains(file);
+            return Pass {
+                backlog: queue.iter().filter(left).count(),
+                outcome: Err(Trouble::of(&error)),
+            };
+        }
         let mut blocked: HashSet<TimelineId> = HashSet::new();
         let mut repository_failed = false;
         for file in queue {
@@ -248,13 +310,16 @@ impl Archiver {
                 pass.backlog += 1;
                 continue;
             }
-            if let Err(error) = self.archive_file(file, size, keep, &listing, observer) {
+            let archived = self.permit.ask();
+            let archived =
+                archived.and_then(|()| self.archive_file(file, size, keep, &listing, observer));
+            if let Err(error) = archived {
                 observer.failed(&Incident {
                     file: Some(file),
                     error: &error,
                 });
                 pass.backlog += 1;
-                pass.outcome = Err(());
+                pass.outcome = Err(Trouble::of(&error));
                 repository_failed = !error.needs_attention();
                 if matches!(file, WalFileName::History(_)) {
                     // A timeline's history comes before its segments.

@@ -58,6 +58,14 @@ pub enum ArchiveError {
         /// The object.
         object: String,
     },
+    /// Somebody else writes to the archive.
+    #[error("{reason}")]
+    NotPermitted {
+        /// Who, or why it is not known.
+        reason: String,
+        /// What to do.
+        advice: Option<String>,
+    },
     /// A server's name cannot be part of a path.
     #[error(transparent)]
     Path(#[from] ParsePathError),
@@ -86,6 +94,7 @@ impl ArchiveError {
             Self::ReadBack { .. } => Some("check the repository's disk".to_owned()),
             Self::Spool(error) => error.hint(),
             Self::File { path, source, .. } => file_hint(path, source),
+            Self::NotPermitted { advice, .. } => advice.clone(),
             Self::Path(_) | Self::Cancelled(_) => None,
         }
     }

@@ -34,7 +34,7 @@ use pgm_proto::{ServerName, TimelineId};
 use pgm_storage::{ObjectMeta, ObjectPath, Storage};
 
 pub use archiver::{
-    ArchiveObserver, ArchiveSignal, Archiver, ArchiverOptions, Incident, LocalCopy,
+    ArchiveObserver, ArchiveSignal, Archiver, ArchiverOptions, AskPermit, Incident, LocalCopy,
 };
 pub use error::ArchiveError;
 pub use fetch::{Lookup, Origin};

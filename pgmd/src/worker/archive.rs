@@ -14,9 +14,9 @@ use pgm_wal::archive::{
 use pgm_wal::{SegmentSize, Spool, StartHint, WalFileName};
 use tracing::{debug, error, info};
 
-use super::identity;
 use super::link::Link;
 use super::message::{Description, WorkerEvent};
+use super::{archive_lock, identity};
 use crate::repository::chain;
 use crate::shared_state::Slot;
 
@@ -100,7 +100,8 @@ pub(super) fn archive(
         compression: description.compression,
         ..ArchiverOptions::default()
     };
-    let mut archiver = Archiver::new(spool.clone(), archive, options);
+    let mut archiver = Archiver::new(spool.clone(), archive, options)
+        .permitted_by(archive_lock::permit(&description.repository, description));
     let _ = bell.set(archiver.signal());
     archiver.run(cancel, &mut telling);
     Some(archiver)

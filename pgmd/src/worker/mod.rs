@@ -6,6 +6,7 @@
 //! hold up WAL.
 
 mod archive;
+mod archive_lock;
 mod backup;
 mod coverage;
 mod gap;

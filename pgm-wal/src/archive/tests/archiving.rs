@@ -311,3 +311,37 @@ fn an_empty_spool_needs_nothing() {
     let watch = Mutex::new(drain(&mut Archiver::new(spool, archive, options())));
     assert!(watch.into_inner().unwrap().archived.is_empty());
 }
+
+#[test]
+fn without_a_permit_nothing_is_written_and_it_is_asked_again() {
+    let (storage, archive) = memory();
+    let folder = folder();
+    let spool = spool(folder.path());
+    wal().write_unfinished_to(folder.path());
+    let asked = Arc::new(AtomicU32::new(0));
+    let times = Arc::clone(&asked);
+    let ask = move || {
+        // Given at the third time, taken away in the middle, and given again.
+        match times.fetch_add(1, Ordering::Relaxed) {
+            0 | 1 | 4 => Err(ArchiveError::NotPermitted {
+                reason: "another one writes".to_owned(),
+                advice: None,
+            }),
+            _ => Ok(()),
+        }
+    };
+    let quick = ArchiverOptions {
+        poll: Duration::from_millis(1),
+        ..options()
+    };
+    let mut archiver = Archiver::new(spool, archive, quick).permitted_by(Box::new(ask));
+    assert_eq!(
+        archiver.archive_rest(&Cancel::new(), &mut Watch::default()),
+        3
+    );
+    assert!(objects(&*storage).is_empty());
+    let watch = drain(&mut archiver);
+    assert_eq!(watch.failed, ["another one writes"; 2]);
+    assert_eq!(watch.archived.len(), 2);
+    assert!(asked.load(Ordering::Relaxed) > 5);
+}
