@@ -119,6 +119,7 @@ fn summaries_agree_with_pg_walsummary(cluster: &Cluster, pg_wal: &Path) {
 fn records_and_summaries_are_those_of_postgresql_17() {
     let mut cluster = server(Major::V17);
     let (checkpoint, dropped) = drop_a_table(&cluster);
+    files_have_names(&cluster);
     let end = cluster.value("SELECT pg_current_wal_lsn()");
     cluster.sql("CHECKPOINT");
     wait_until("the server has summarised its WAL", || {
@@ -132,6 +133,31 @@ fn records_and_summaries_are_those_of_postgresql_17() {
     summaries_agree_with_pg_walsummary(&cluster, &pg_wal);
     damage_is_named(&pg_wal);
     the_drop_is_found(&pg_wal, &checkpoint, &dropped);
+}
+
+/// Names come from the server, also of a catalog that is found by a map, and of a table that was rewritten.
+fn files_have_names(cluster: &Cluster) {
+    let begin = cluster.value("SELECT pg_current_wal_insert_lsn()");
+    cluster.sql("CREATE TABLE \"Named\" (n int)");
+    cluster.sql("VACUUM FULL \"Named\"");
+    cluster.sql("INSERT INTO \"Named\" VALUES (1)");
+    cluster.sql("SELECT pg_logical_emit_message(true, 'pgm', 'flush')");
+    let file = cluster.value("SELECT pg_relation_filenode('\"Named\"')");
+    let info = |more: &[&str]| {
+        let mut info = wal("info");
+        info.args(["--conninfo", &cluster.conninfo_superuser()]);
+        info.args(["--start", &begin]).args(more);
+        run_ok(info.arg(cluster.data().join("pg_wal")))
+    };
+    let text = info(&[]);
+    assert!(
+        text.contains(&format!("/{file} (public.Named) blk 0")),
+        "{text}"
+    );
+    assert!(text.contains("/1259 (pg_catalog.pg_class) blk"), "{text}");
+    let line = info(&["--relation", &file, "--format", "json"]);
+    let record: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
+    assert_eq!(record["blocks"][0]["name"], "public.Named", "{record}");
 }
 
 /// Gives the position of the checkpoint before, and the transaction.

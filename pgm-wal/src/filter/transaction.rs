@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use pgm_proto::Lsn;
 
 use super::{FilterError, Wal};
-use crate::record::describe::Ending;
-use crate::record::{RESOURCE_MANAGER_TRANSACTION, Record, TransactionEnd, TransactionKind};
+use crate::record::{
+    RESOURCE_MANAGER_TRANSACTION, Record, TransactionEnd, TransactionKind, subtransactions,
+};
 
 /// A transaction that was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl Transaction {
         (end.kind == TransactionKind::Commit).then_some(())?;
         Some(Self {
             xid: end.xid,
-            subtransactions: Ending::of(record)?.subtransactions().collect(),
+            subtransactions: subtransactions(record).collect(),
             lsn: end.lsn,
             time: end.time,
         })

@@ -31,7 +31,7 @@ mod verify;
 
 pub use block::{Block, Fork, RelationFile};
 pub(crate) use checksum::of_record as record_checksum;
-pub use describe::removed_relations;
+pub use describe::{removed_relations, subtransactions};
 pub use end::{End, EndReason, Invalid};
 pub use entry::Record;
 pub use event::{Event, RestorePoint, TransactionEnd, TransactionKind};

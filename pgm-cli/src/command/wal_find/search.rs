@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use pgm_proto::Lsn;
 use pgm_wal::record::{
     MadeRelation, Record, RecordError, RecordReader, RelationFile, RelationNames, TransactionEnd,
-    TransactionKind, drops_relation, removed_relations,
+    TransactionKind, drops_relation, removed_relations, subtransactions,
 };
 
 use crate::arguments::WalSourceArguments;
@@ -49,7 +49,6 @@ pub(in crate::command) fn search(
         what,
         names: RelationNames::default(),
         deeds: HashMap::new(),
-        parents: HashMap::new(),
         last_end: None,
         found: Vec::new(),
     };
@@ -67,7 +66,7 @@ pub(in crate::command) fn search(
     Ok(search.found)
 }
 
-/// What a transaction that has not ended did to `pg_class`.
+/// What a transaction, or a part of one, that has not ended did to `pg_class`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Deed {
     /// It deleted a row: it drops a relation, or the old place of one that it rewrites.
@@ -80,8 +79,6 @@ struct Search<'a> {
     what: What<'a>,
     names: RelationNames,
     deeds: HashMap<u32, HashSet<Deed>>,
-    /// Of a subtransaction, the transaction that it belongs to, as far as records say so.
-    parents: HashMap<u32, u32>,
     last_end: Option<Timestamp>,
     found: Vec<Found>,
 }
@@ -89,9 +86,6 @@ struct Search<'a> {
 impl Search<'_> {
     fn look(&mut self, record: &Record<'_>) {
         self.names.observe(record);
-        if let Some(parent) = record.top_level_xid {
-            self.parents.insert(record.xid, parent);
-        }
         if drops_relation(record) {
             self.note(record, Deed::Drops);
         }
@@ -101,6 +95,10 @@ impl Search<'_> {
         let Some(end) = TransactionEnd::of(record) else {
             return;
         };
+        for part in subtransactions(record) {
+            let deeds = self.deeds.remove(&part).unwrap_or_default();
+            self.deeds.entry(end.xid).or_default().extend(deeds);
+        }
         for what in self.wanted(record, &end) {
             self.found.push(Found {
                 what,
@@ -115,18 +113,18 @@ impl Search<'_> {
     }
 
     fn note(&mut self, record: &Record<'_>, deed: Deed) {
-        let parent = self.parents.get(&record.xid).copied();
-        let xid = parent.unwrap_or(record.xid);
-        self.deeds.entry(xid).or_default().insert(deed);
+        self.deeds.entry(record.xid).or_default().insert(deed);
     }
 
     /// What the end of a transaction is in the words of the search, if it is looked for.
     fn wanted(&self, record: &Record<'_>, end: &TransactionEnd) -> Vec<String> {
         let commits = end.kind == TransactionKind::Commit;
         match self.what {
-            What::Transaction(xid) if xid == end.xid => {
+            What::Transaction(xid)
+                if xid == end.xid || subtransactions(record).any(|part| part == xid) =>
+            {
                 let ended = if commits { "commit" } else { "rollback" };
-                vec![format!("{ended} of transaction {xid}")]
+                vec![format!("{ended} of transaction {}", end.xid)]
             }
             What::CommitAfter(after) if commits && end.time > after && self.found.is_empty() => {
                 vec![format!("the first commit after {after}")]

@@ -35,6 +35,15 @@ use super::entry::Record;
 use super::header::RESOURCE_MANAGER_TRANSACTION;
 use super::page::WalVersion;
 
+/// The transactions within the one that `record` ends, which end with it; none for other records.
+pub fn subtransactions<'a>(record: &Record<'a>) -> impl Iterator<Item = u32> + use<'a> {
+    let is_transaction = record.resource_manager == RESOURCE_MANAGER_TRANSACTION;
+    let ending = is_transaction.then(|| Ending::of(record)).flatten();
+    ending
+        .into_iter()
+        .flat_map(|ending| ending.subtransactions())
+}
+
 /// The relations whose files the end of a transaction removes; none for other records.
 pub fn removed_relations<'a>(record: &Record<'a>) -> impl Iterator<Item = RelationFile> + use<'a> {
     let is_transaction = record.resource_manager == RESOURCE_MANAGER_TRANSACTION;
