@@ -164,6 +164,9 @@ pub struct ServerStatus {
     pub backups: u64,
     /// The newest backup.
     pub newest_backup: Option<BackupSummary>,
+    /// The labels of those that cannot be relied on: their entry cannot be read, or verifying them found damage.
+    #[serde(default)]
+    pub damaged_backups: Vec<String>,
     /// Why the repository could not be asked, when it could not.
     pub repository_error: Option<String>,
 }
@@ -399,6 +402,9 @@ pub struct PlannedRestore {
     pub wal_segments: u64,
     /// The steps, for people.
     pub steps: Vec<String>,
+    /// What a person should know, of damaged backups above all.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A restore is done.

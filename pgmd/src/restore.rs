@@ -224,6 +224,7 @@ fn planned(plan: &RestorePlan) -> PlannedRestore {
         raw_bytes: entry.size.raw_bytes,
         wal_segments: plan.wal_segments,
         steps,
+        warnings: plan.warnings.clone(),
     }
 }
 

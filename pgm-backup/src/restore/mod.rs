@@ -124,6 +124,8 @@ pub struct RestorePlan {
     pub wal_segments: u64,
     /// Where each tablespace goes.
     pub tablespaces: BTreeMap<u32, PathBuf>,
+    /// What a person should know of the backup that was chosen, and of those that were not.
+    pub warnings: Vec<String>,
 }
 
 /// What was done.
@@ -201,7 +203,7 @@ pub fn restore(
 
 fn report(plan: &RestorePlan, placed: Placed, elapsed: Duration) -> RestoreReport {
     let entry = &plan.entry;
-    let mut warnings = Vec::new();
+    let mut warnings = plan.warnings.clone();
     if entry.status == BackupStatus::DamagedPages {
         warnings.push(format!(
             "the server reported damaged pages when backup {} was taken; `pgm-cli info` lists them",

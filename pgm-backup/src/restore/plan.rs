@@ -15,7 +15,9 @@ use super::{BackupChoice, Recovery, RestorePlan, RestoreRequest, Target};
 use crate::catalog::{BackupEntry, BackupWal};
 use crate::context::{Context, Phase};
 use crate::error::Error;
+use crate::label::BackupLabel;
 use crate::repository::Repository;
+use crate::verify::verification::Outcome;
 
 /// Finds out how to carry out `request`, with the WAL of `archive` and, where it is at hand, of `spool`. Writes nothing;
 /// what cannot be reached is refused with the newest point that can.
@@ -54,9 +56,11 @@ pub fn plan_export(
     request: RestoreRequest,
 ) -> Result<RestorePlan, RestoreError> {
     cx.report(Phase::Plan, 0, None, "");
-    let candidates = candidates(repository, server, request.backup)?;
+    let mut candidates = candidates(repository, server, request.backup)?;
+    let known_damaged = set_back_damaged(repository, &mut candidates)?;
     let (entry, way) = choose(cx, archive, spool, candidates, &request)?;
     Ok(RestorePlan {
+        warnings: warnings(&known_damaged, &entry),
         timeline: way.history.timeline(),
         history: way.history,
         reach: way.reach,
@@ -91,6 +95,36 @@ fn candidates(
     Err(RestoreError::NoBackup {
         server: server.clone(),
     })
+}
+
+/// Puts those at the end that a verification found to be damaged, from the first on that is not; gives all of them. As many
+/// candidates are asked as it takes to find one that is not known to be damaged.
+fn set_back_damaged(
+    repository: &Repository,
+    candidates: &mut [BackupEntry],
+) -> Result<Vec<BackupLabel>, RestoreError> {
+    let mut damaged = Vec::new();
+    for entry in candidates.iter() {
+        let verifications = repository.verifications(&entry.server, entry.label)?;
+        match verifications.first() {
+            Some(newest) if newest.outcome == Outcome::Damaged => damaged.push(entry.label),
+            _ => break,
+        }
+    }
+    candidates.rotate_left(damaged.len());
+    Ok(damaged)
+}
+
+/// What a person should know of the choice.
+fn warnings(damaged: &[BackupLabel], chosen: &BackupEntry) -> Vec<String> {
+    let said = damaged.iter().map(|label| {
+        if *label == chosen.label {
+            format!("verifying backup {label} found damage; `pgm-cli info` lists it")
+        } else {
+            format!("backup {label} is passed over: verifying it found damage")
+        }
+    });
+    said.collect()
 }
 
 /// The first candidate from which the target can be reached.

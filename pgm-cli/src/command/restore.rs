@@ -156,6 +156,9 @@ fn print_plan(cx: &Cx, plan: &PlannedRestore) {
         line(if index == 0 { "Steps" } else { "" }, step);
     }
     out!("nothing was written");
+    for warning in &plan.warnings {
+        eprintln!("warning: {warning}");
+    }
 }
 
 fn print_outcome(cx: &Cx, outcome: &RestoreOutcome) {

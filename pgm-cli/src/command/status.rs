@@ -100,6 +100,11 @@ fn print_troubles(server: &ServerStatus) {
             gap.timeline
         );
     }
+    if !server.damaged_backups.is_empty() {
+        let labels = server.damaged_backups.join(", ");
+        out!("\n{name}: damaged backups: {labels}");
+        out!("HINT: what is wrong with one says pgm-cli info {name} LABEL; take a new backup");
+    }
     if let Some(error) = &server.repository_error {
         out!("\n{name}: {error}");
     }

@@ -100,7 +100,7 @@ pub(super) const MAIN: &[(&str, Rule)] = &[
     ("retention_interval", Gone(RETENTION)),
     (
         "verification",
-        Gone("pgm verifies when it is asked to: run pgm-cli verify from a timer"),
+        Gone("set verify.interval and verify.level: pgmd then verifies backups by itself"),
     ),
     ("log_type", To("log_type", Same)),
     ("log_level", To("log_level", Level)),

@@ -45,7 +45,7 @@ pub use settings::{
 };
 pub use value::{
     ByteSize, ConninfoText, Form, HookCommand, Kind, LogLevel, LogMode, LogType, MasterKeySource,
-    PathTemplate, ProgramFolders, ServerMode, Statements,
+    PathTemplate, ProgramFolders, ServerMode, Statements, VerifyDepth,
 };
 
 /// The name of the configuration file in the daemon's directory.
@@ -91,6 +91,11 @@ impl Config {
     pub(crate) fn has_password(&self) -> bool {
         let mut servers = self.servers.values();
         servers.any(|server| server.conninfo.has_password())
+    }
+
+    /// The folder of the file: the base directory.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("/"))
     }
 
     /// The management socket.

@@ -18,7 +18,7 @@ use super::registry::{Group, Setting, settings};
 use super::section::Section;
 use super::value::{
     ByteSize, ConninfoText, HookCommand, LogLevel, LogMode, LogType, MasterKeySource, PathTemplate,
-    ProgramFolders, ServerMode, Statements,
+    ProgramFolders, ServerMode, Statements, VerifyDepth,
 };
 
 settings! {
@@ -122,6 +122,12 @@ settings! {
     /// How backups are verified.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct VerifyConfig in "verify" {
+        /// After which time each backup is verified again without being asked; 0: only on command.
+        interval: Duration = Is("0"), Live, limits("0", "365d");
+        /// How far that goes.
+        level: VerifyDepth = Is("wal"), Live;
+        /// How many bytes of the repository that may read a day, over all servers; 0: no limit.
+        budget: ByteSize = Is("0"), Live;
         /// The folder in which backups are restored to be tried; what is made there is removed again.
         scratch: PathBuf = Is("scratch"), Live;
         /// Where PostgreSQL's programs are looked for before PATH and the places of distributions: folders that hold the
@@ -222,6 +228,8 @@ settings! {
         backup_max_rate_kib: Option<u32> = Unset(""), Live, limits("32", "1048576");
         /// Which of its backups are kept, when not as for all servers.
         retention: Option<RetentionPolicy> = Unset("as for all servers"), Live;
+        /// How far scheduled verifications of its backups go, when not as for all servers.
+        verify_level: Option<VerifyDepth> = Unset("as for all servers"), Live;
         /// SQL that must succeed on a server that was started on a restored backup; what gives one column of type boolean
         /// must give true.
         verify_sql: Option<Statements> = Unset(""), Live;

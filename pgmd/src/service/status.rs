@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use pgm_mgmt::{BackupSummary, DaemonStatus, Error, ServerMode, ServerState, ServerStatus};
+use pgm_mgmt::{
+    BackupStatus, BackupSummary, DaemonStatus, Error, ServerMode, ServerState, ServerStatus,
+};
 use pgm_proto::{Lsn, ServerName};
 use pgm_storage::{LocalStorage, Storage as _};
 
@@ -118,6 +120,7 @@ fn server(
         last_error_at: None,
         gaps: Vec::new(),
         backups: backups.len() as u64,
+        damaged_backups: damaged(&backups),
         newest_backup: backups.into_iter().next_back(),
         repository_error,
     };
@@ -125,6 +128,13 @@ fn server(
         fill(&mut status, receiver);
     }
     status
+}
+
+fn damaged(backups: &[BackupSummary]) -> Vec<String> {
+    let damaged = backups
+        .iter()
+        .filter(|backup| backup.status == BackupStatus::Damaged);
+    damaged.map(|backup| backup.label.clone()).collect()
 }
 
 /// What the receive worker has to say.

@@ -23,6 +23,7 @@ mod slots;
 mod switch;
 mod tally;
 mod users;
+mod verify_schedule;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -176,6 +177,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     let scratch = config.verify.scratch.clone();
     tokio::task::spawn_blocking(move || trial::sweep(&scratch));
     let schedule = tokio::spawn(schedule::keep(Arc::clone(&daemon)));
+    let verifying = tokio::spawn(verify_schedule::keep(Arc::clone(&daemon)));
     notifier.ready("running");
     loop {
         let signal = tokio::select! {
@@ -208,6 +210,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     }
     notifier.stopping();
     schedule.abort();
+    verifying.abort();
     daemon.stop_all().await;
     serving.abort();
     if let Some(serving) = serving_remote {

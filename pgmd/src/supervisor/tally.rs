@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgm_mgmt::{Error, JobKind};
+use pgm_mgmt::{Error, JobKind, Verified, VerifyOutcome};
 use pgm_proto::ServerName;
 
 use super::daemon::lock;
@@ -29,6 +29,8 @@ pub struct Counts {
     pub requests: BTreeMap<(&'static str, &'static str), u64>,
     /// Refused logins, by reason.
     pub login_failures: BTreeMap<&'static str, u64>,
+    /// Backups that verifications found not to be sound, by server and outcome.
+    pub not_sound: BTreeMap<(ServerName, &'static str), u64>,
     /// The newest attempt to read the configuration; the start is the first.
     pub configuration: Option<Reading>,
 }
@@ -94,7 +96,7 @@ impl Tally {
                 ..Counts::default()
             },
         );
-        old.jobs.len() + old.requests.len() + old.login_failures.len()
+        old.jobs.len() + old.requests.len() + old.login_failures.len() + old.not_sound.len()
     }
 
     /// A request was answered; a job that it started counts as answered, too.
@@ -114,6 +116,22 @@ impl Tally {
     pub fn configuration(&self, outcome: Outcome) {
         let at = Timestamp::now();
         lock(&self.0).configuration = Some(Reading { at, outcome });
+    }
+
+    /// Backups were verified.
+    pub fn verified(&self, verified: &Verified) {
+        let mut counts = lock(&self.0);
+        for backup in &verified.backups {
+            let outcome = match backup.verification.outcome {
+                VerifyOutcome::Sound => continue,
+                VerifyOutcome::Flawed => "flawed",
+                VerifyOutcome::Damaged => "damaged",
+            };
+            let key = (verified.server.clone(), outcome);
+            if counts.not_sound.len() < SERVERS_MAX || counts.not_sound.contains_key(&key) {
+                *counts.not_sound.entry(key).or_default() += 1;
+            }
+        }
     }
 
     /// A job ended after so long.

@@ -97,6 +97,23 @@ choice! {
 }
 
 choice! {
+    /// How far scheduled verifications go.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum VerifyDepth ("level") {
+        /// Catalog entry, manifests and packs agree.
+        Catalog = "catalog",
+        /// Every frame is read.
+        Frames = "frames",
+        /// And the WAL.
+        #[default]
+        Wal = "wal",
+        /// And a server is started on the restored backup.
+        Restore = "restore",
+    }
+}
+
+choice! {
     /// Whether pgmd works for a server.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
     #[serde(rename_all = "lowercase")]

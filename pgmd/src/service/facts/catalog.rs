@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use pgm_backup::catalog::{BackupEntry, BackupStatus, DataChecksums};
+use pgm_backup::verify::verification::Outcome;
 use pgm_backup::{Catalog, Repository};
 use pgm_proto::{Lsn, ServerName, TimelineId};
 use pgm_storage::{LocalStorage, Space, Storage as _};
@@ -19,6 +20,7 @@ use pgm_wal::History;
 use pgm_wal::archive::{Archive, ArchiveIndex, Interval, StoredName};
 
 use super::Look;
+use super::proof::{News, Proof};
 use super::timeline::Timeline;
 use crate::config::Config;
 use crate::repository::{self, chain};
@@ -84,6 +86,8 @@ pub(in crate::service) struct Backup {
     pub(in crate::service) soundness: Soundness,
     /// How far the repository's WAL goes from its start without a hole, and on which timeline.
     pub(in crate::service) reach: (TimelineId, Lsn),
+    /// What verifications say of it, if that could be read.
+    pub(in crate::service) proof: Option<Proof>,
 }
 
 /// Whether a backup is good.
@@ -93,11 +97,30 @@ pub(in crate::service) enum Soundness {
     Valid,
     /// Yes, but there is something to read.
     Warnings,
-    /// Its entry cannot be read.
+    /// Its entry cannot be read, or verifying it found damage.
     Damaged,
 }
 
+impl ServerCatalog {
+    fn proof_of(&self, label: &str) -> Option<&Proof> {
+        let backup = self.backups.iter().find(|backup| backup.label == label);
+        backup.and_then(|backup| backup.proof.as_ref())
+    }
+}
+
 impl Backup {
+    /// What a verification found goes beyond what the entry says.
+    fn learn(&mut self, proof: Proof) {
+        match proof.outcome {
+            Some(Outcome::Damaged) => self.soundness = Soundness::Damaged,
+            Some(Outcome::Flawed) if self.soundness == Soundness::Valid => {
+                self.soundness = Soundness::Warnings;
+            }
+            _ => {}
+        }
+        self.proof = Some(proof);
+    }
+
     /// Whether it can be restored.
     pub(in crate::service) fn is_sound(&self) -> bool {
         self.soundness != Soundness::Damaged
@@ -137,6 +160,7 @@ impl CatalogWatch {
 }
 
 fn watch(daemon: &Weak<Daemon>, place: &Mutex<Arc<Seen>>, woken: &Receiver<()>) {
+    let mut news = News::Some;
     loop {
         let Some(daemon) = daemon.upgrade() else {
             return;
@@ -147,7 +171,7 @@ fn watch(daemon: &Weak<Daemon>, place: &Mutex<Arc<Seen>>, woken: &Receiver<()>) 
         drop(daemon);
         let began = Instant::now();
         let before = Arc::clone(&place.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut seen = look(&config, &before, &archived);
+        let mut seen = look(&config, &before, &archived, news);
         let took = began.elapsed();
         if let Some(look) = &mut seen.look {
             look.took = took;
@@ -156,9 +180,11 @@ fn watch(daemon: &Weak<Daemon>, place: &Mutex<Arc<Seen>>, woken: &Receiver<()>) 
         // Even a wish is fulfilled only after a pause in proportion.
         let pause = took.saturating_mul(SHARE);
         std::thread::sleep(pause.min(REST));
-        if let Err(RecvTimeoutError::Disconnected) = woken.recv_timeout(REST.max(pause)) {
-            return;
-        }
+        news = match woken.recv_timeout(REST.max(pause)) {
+            Ok(()) => News::Some,
+            Err(RecvTimeoutError::Timeout) => News::None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
     }
 }
 
@@ -171,7 +197,7 @@ fn archived(daemon: &Daemon) -> BTreeMap<ServerName, Lsn> {
 }
 
 /// One look at everything.
-fn look(config: &Config, before: &Seen, archived: &BTreeMap<ServerName, Lsn>) -> Seen {
+fn look(config: &Config, before: &Seen, archived: &BTreeMap<ServerName, Lsn>, news: News) -> Seen {
     let place = config.repository.place();
     let mut seen = Seen {
         space: place.folder().and_then(|folder| space(&folder)),
@@ -182,7 +208,8 @@ fn look(config: &Config, before: &Seen, archived: &BTreeMap<ServerName, Lsn>) ->
     match repository::open(&place) {
         Ok(repository) => {
             for server in config.servers.keys() {
-                let mut catalog = server_catalog(&repository, server);
+                let known = before.servers.get(server);
+                let mut catalog = server_catalog(&repository, server, known, news);
                 catalog.archived = archived.get(server).copied();
                 seen.servers.insert(server.clone(), catalog);
             }
@@ -205,7 +232,12 @@ fn space(folder: &std::path::Path) -> Option<Space> {
     LocalStorage::open(folder).ok()?.space().ok()?
 }
 
-fn server_catalog(repository: &Repository, server: &ServerName) -> ServerCatalog {
+fn server_catalog(
+    repository: &Repository,
+    server: &ServerName,
+    known: Option<&ServerCatalog>,
+    news: News,
+) -> ServerCatalog {
     let mut seen = ServerCatalog::default();
     let catalog = match repository.catalog(server) {
         Ok(catalog) => catalog,
@@ -225,6 +257,17 @@ fn server_catalog(repository: &Repository, server: &ServerName) -> ServerCatalog
     }
     seen.timeline.sort();
     seen.backups = backups(&catalog, wal.as_ref());
+    for (backup, entry) in seen.backups.iter_mut().zip(catalog.backups()) {
+        let earlier = known.and_then(|known| known.proof_of(&backup.label));
+        let proof = match earlier {
+            Some(proof) if proof.stands(news) => Ok(proof.clone()),
+            _ => Proof::read(repository, entry),
+        };
+        match proof {
+            Ok(proof) => backup.learn(proof),
+            Err(error) => seen.error = Some(chain(&error)),
+        }
+    }
     seen
 }
 
@@ -278,6 +321,7 @@ fn backups(catalog: &Catalog, wal: Option<&Wal>) -> Vec<Backup> {
         checksums: entry.data_checksums == DataChecksums::On,
         soundness: soundness(entry),
         reach: wal.map_or((entry.timeline, entry.start_lsn), |wal| wal.reach(entry)),
+        proof: None,
     });
     let damaged = catalog.damaged().iter().map(|damaged| Backup {
         label: damaged.label.to_string(),
@@ -291,6 +335,7 @@ fn backups(catalog: &Catalog, wal: Option<&Wal>) -> Vec<Backup> {
         checksums: false,
         soundness: Soundness::Damaged,
         reach: (TimelineId::FIRST, Lsn::INVALID),
+        proof: None,
     });
     sound.chain(damaged).collect()
 }

@@ -8,6 +8,7 @@ mod catalog;
 mod gather;
 mod heartbeat;
 mod process;
+mod proof;
 #[cfg(test)]
 pub(super) mod sample;
 mod timeline;
@@ -16,6 +17,7 @@ mod window;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pgm_backup::verify::verification::Trial;
 use pgm_mgmt::{Gap, JobProgress, ServerState};
 use pgm_proto::{Lsn, ServerName, ServerVersion, SlotName, SystemId, TimelineId};
 use pgm_storage::Space;
@@ -139,6 +141,15 @@ impl ServerFacts {
     /// The newest sound backup.
     pub(super) fn newest_backup(&self) -> Option<&Backup> {
         self.backups().iter().rev().find(|backup| backup.is_sound())
+    }
+
+    /// The backup whose trial went furthest in time.
+    pub(super) fn proven(&self) -> Option<(&Backup, &Trial)> {
+        let tried = self.backups().iter().filter_map(|backup| {
+            let trial = backup.proof.as_ref()?.trial.as_ref()?;
+            Some((backup, trial))
+        });
+        tried.max_by_key(|(_, trial)| trial.proven)
     }
 
     /// The oldest sound backup.

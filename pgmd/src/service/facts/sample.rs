@@ -1,12 +1,15 @@
 //! Facts as they could be, for the tests of what shows them.
 
 use jiff::{SignedDuration, Timestamp};
+use pgm_backup::verify::Level;
+use pgm_backup::verify::verification::{self, Trial, Verification};
 use pgm_mgmt::{Gap, JobId, JobKind, JobProgress, ServerState};
 use pgm_proto::{Lsn, ServerVersion, SystemId, TimelineId};
 use pgm_storage::Space;
 use pgm_wal::archive::Interval;
 
 use super::catalog::{Backup, ServerCatalog, Soundness};
+use super::proof::Proof;
 use super::timeline::Timeline;
 use super::window::{Growth, Window};
 use super::{Facts, Look, ProcessFacts, RepositoryFacts, ServerFacts};
@@ -28,6 +31,9 @@ pub(in crate::service) fn facts() -> Facts {
     counts.requests.insert(("status", "ok"), 12);
     counts.requests.insert(("backup", "already_running"), 1);
     counts.login_failures.insert("password", 3);
+    counts
+        .not_sound
+        .insert(("sales".parse().unwrap(), "damaged"), 2);
     counts.configuration = Some(Reading {
         at: ago(30),
         outcome: Outcome::Success,
@@ -102,7 +108,37 @@ fn backup(hours_ago: i64, start: u64, reach: u64, soundness: Soundness) -> Backu
         checksums: true,
         soundness,
         reach: (TimelineId::FIRST, Lsn::new(reach)),
+        proof: Some(proof(hours_ago, soundness)),
     }
+}
+
+/// A verification that ended two hours after the backup; the oldest backup was tried, too.
+fn proof(hours_ago: i64, soundness: Soundness) -> Proof {
+    let tried = hours_ago == 90;
+    let finished = ago(hours_ago - 2);
+    Proof::of(&[Verification {
+        format: Verification::FORMAT,
+        level: if tried { Level::Restore } else { Level::Wal },
+        outcome: match soundness {
+            Soundness::Valid => verification::Outcome::Sound,
+            Soundness::Warnings => verification::Outcome::Flawed,
+            Soundness::Damaged => verification::Outcome::Damaged,
+        },
+        started: finished - SignedDuration::from_mins(3),
+        finished,
+        counts: verification::Counts::default(),
+        trial: tried.then(|| Trial {
+            lsn: Lsn::new(0x900_0000),
+            last_commit: Some(finished),
+            proven: finished,
+            restore_ms: 61_000,
+            replay_ms: 9_500,
+            check_ms: 30_000,
+            checks: Vec::new(),
+        }),
+        findings_total: 0,
+        findings: Vec::new(),
+    }])
 }
 
 fn interval(start: u64, end: u64) -> Interval {

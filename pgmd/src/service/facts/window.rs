@@ -103,6 +103,7 @@ mod tests {
             stored_bytes: 0,
             checksums: true,
             soundness: Soundness::Valid,
+            proof: None,
             reach: (TimelineId::FIRST, Lsn::new(reach)),
         }
     }

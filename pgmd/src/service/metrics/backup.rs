@@ -1,5 +1,8 @@
 //! Backups, and how far back they reach.
 
+use std::time::Duration;
+
+use pgm_backup::verify::Level;
 use pgm_mgmt::JobKind;
 
 use super::REPOSITORY;
@@ -9,6 +12,13 @@ use super::wal::in_repository;
 use crate::service::facts::{Backup, Facts, ServerFacts, Soundness, Window};
 use crate::supervisor::JobCounts;
 
+/// How far verifications go.
+const LEVELS: [(&str, Level); 4] = [
+    ("catalog", Level::Catalog),
+    ("frames", Level::Frames),
+    ("wal", Level::Wal),
+    ("restore", Level::Restore),
+];
 /// The only kind of backup there is so far, as its label says.
 const FULL: &str = "full";
 
@@ -125,6 +135,56 @@ pub(super) const FAMILIES: &[Family] = &[
             ends(facts, out, |backup| {
                 let ratio = backup.raw_bytes as f64 / backup.stored_bytes as f64;
                 ratio.is_finite().then_some(Value::Real(ratio))
+            });
+        },
+    },
+    Family {
+        name: "pgm_backup_verified_timestamp_seconds",
+        kind: Kind::Gauge,
+        help: "When the newest verification of any backup ended that found nothing wrong and went at least so far (level: catalog, frames, wal, restore).",
+        labels: &["server", "level"],
+        samples: |facts, out| {
+            for server in &facts.servers {
+                for (name, level) in LEVELS {
+                    let proofs = server.backups().iter().filter_map(|of| of.proof.as_ref());
+                    if let Some(at) = proofs.filter_map(|of| of.sound_since(level)).max() {
+                        out.add(&[server.name.as_str(), name], at.into());
+                    }
+                }
+            }
+        },
+    },
+    Family {
+        name: "pgm_backup_verify_failures_total",
+        kind: Kind::Counter,
+        help: "Verifications that found something: the backup is damaged, or flawed (it can be restored, but something beside or in it is wrong).",
+        labels: &["server", "outcome"],
+        samples: |facts, out| {
+            for ((server, outcome), number) in &facts.counts.not_sound {
+                out.add(&[server.as_str(), outcome], (*number).into());
+            }
+        },
+    },
+    Family {
+        name: "pgm_recovery_proven_timestamp_seconds",
+        kind: Kind::Gauge,
+        help: "The last moment that is proven to be recoverable: the last commit that a server replayed which was started on a restored backup.",
+        labels: &["server"],
+        samples: |facts, out| {
+            each(facts, out, |server| {
+                server.proven().map(|(_, trial)| trial.proven)
+            });
+        },
+    },
+    Family {
+        name: "pgm_restore_drill_rto_seconds",
+        kind: Kind::Gauge,
+        help: "How long that recovery took: from the beginning of the restore until the server took commands.",
+        labels: &["server"],
+        samples: |facts, out| {
+            each(facts, out, |server| {
+                let (_, trial) = server.proven()?;
+                Some(Duration::from_millis(trial.restore_ms + trial.replay_ms))
             });
         },
     },

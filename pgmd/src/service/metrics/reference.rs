@@ -26,6 +26,8 @@ pgm_server_up == 0 or pgm_server_problem == 1      # the overview says what to d
 pgm_wal_gaps > 0                                   # no restore can cross the hole: take a backup
 time() - pgm_backup_last_success_timestamp_seconds > 86400
 absent(pgm_backup_last_success_timestamp_seconds)  # never
+pgm_backups{status=\"damaged\"} > 0                # pgm-cli info says what is wrong
+time() - pgm_recovery_proven_timestamp_seconds > 30 * 86400
 pgm_repo_free_bytes / pgm_repo_total_bytes < 0.1 or pgm_spool_free_bytes < 5e9
 rate(pgm_wal_store_errors_total[5m]) > 0 or pgm_repo_up == 0
 pgm_config_last_reload_success == 0

@@ -78,6 +78,8 @@ fn labels_are_of_the_bounded_kind() {
         "version",
         "system_identifier",
         "cert",
+        "level",
+        "outcome",
     ];
     for label in families().flat_map(|family| family.labels) {
         assert!(

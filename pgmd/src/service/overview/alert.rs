@@ -122,7 +122,7 @@ fn backups(facts: &Facts, server: &ServerFacts) -> Vec<Alert> {
         .collect();
     if let Some(label) = damaged.first() {
         let text = match damaged.len() {
-            1 => format!("backup {label} is damaged: its entry cannot be read"),
+            1 => format!("backup {label} is damaged"),
             several => format!("{several} backups are damaged, {label} is one of them"),
         };
         let hint = format!("look at it: pgm-cli info {} {label}", server.name);
@@ -265,7 +265,7 @@ mod tests {
             texts(&sample::facts()),
             [
                 "bad sales: cannot connect to \"db2\": connection refused <& \"quoted\">",
-                "warn sales: backup 20260303T180000Z is damaged: its entry cannot be read",
+                "warn sales: backup 20260303T180000Z is damaged",
                 "warn sales: the last backup failed",
                 "warn new: it has not been reached since pgmd started",
             ]

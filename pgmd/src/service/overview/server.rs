@@ -39,6 +39,7 @@ pub(super) fn card(page: &mut String, facts: &Facts, server: &ServerFacts) {
     figure(page, "Not yet in the repository", &not_stored(server));
     figure(page, "Can be restored", &restorable(facts, server));
     figure(page, "Newest backup", &newest(facts, server));
+    figure(page, "Proven recoverable", &proven(facts, server));
     figure(page, "In the repository", &stored(server));
     figure(page, "WAL", &wal(server));
     page.push_str("</dl></section>");
@@ -148,6 +149,22 @@ fn newest(facts: &Facts, server: &ServerFacts) -> Figure {
         }
         (None, Some(_)) => Figure::new("none", "").colour("warn"),
         (None, None) => Figure::unknown(),
+    }
+}
+
+/// What a server showed that was started on a restored backup.
+fn proven(facts: &Facts, server: &ServerFacts) -> Figure {
+    match server.proven() {
+        Some((_, trial)) => {
+            let took = Duration::from_millis(trial.restore_ms + trial.replay_ms);
+            let below = format!(
+                "until {}; recovery took {}",
+                words::minute(trial.proven),
+                words::duration(took)
+            );
+            Figure::new(words::ago(facts.now, trial.proven), below)
+        }
+        None => Figure::new("never tried", "pgm-cli verify --level restore"),
     }
 }
 

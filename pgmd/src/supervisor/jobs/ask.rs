@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pgm_mgmt::{Error, ErrorCode, JobKind};
+use pgm_mgmt::{Error, ErrorCode, JobKind, Response};
 use pgm_proto::ServerName;
 use tracing::{info, warn};
 
 use super::super::daemon::Daemon;
+use super::super::verify_schedule;
 use super::{Admitted, JobTicket, run};
 use crate::audit::Outcome;
 use crate::service::{Caller, audited};
@@ -64,6 +65,10 @@ impl Daemon {
             let outcome = run::work(&daemon, id, kind, &description, wished).await;
             let server = &description.server;
             daemon.tally().job(kind, server, began.elapsed(), &outcome);
+            if let Ok(Response::Verified(verified)) = &outcome {
+                verify_schedule::log_findings(verified);
+                daemon.tally().verified(verified);
+            }
             match &outcome {
                 Ok(_) => info!("job {id}: {kind} of {server} is done"),
                 Err(error) if error.code == ErrorCode::Cancelled => {
