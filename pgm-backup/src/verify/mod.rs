@@ -2,7 +2,7 @@
 //!
 //! [`verify`] is the whole procedure: for each backup the catalog level (`catalog`), then every frame and
 //! file (`frames`), then the WAL (`wal`, whose segments are read once however many backups need
-//! them), then a [`Trial`](verification::Trial), which the caller makes; then what was found is noted beside the backup. Damage is a finding and never an error: a verification that
+//! them), then a [`Trial`], which the caller makes; then what was found is noted beside the backup. Damage is a finding and never an error: a verification that
 //! finds damage has done its work. Nothing is mended and nothing is removed here, and no lock is held.
 //!
 //! Not here: starting a server. Whoever wants the level [`Level::Restore`] brings the function that does it.

@@ -1,8 +1,8 @@
 //! The trial of a backup: it is restored, a PostgreSQL of its major version is started on it, replays the WAL, and is
 //! checked. What a backup is worth is known only then.
 //!
-//! [`run`] is the procedure. Everything that it makes lies in one folder of the scratch area ([`scratch`]), which goes
-//! whatever happens; the server ([`process`]) has no network, no jobs and none of the original's settings ([`settings`]),
+//! `run` is the procedure. Everything that it makes lies in one folder of the scratch area (`scratch`), which goes
+//! whatever happens; the server (`process`) has no network, no jobs and none of the original's settings (`settings`),
 //! and does not outlive the process that started it. A trial says nothing of a backup when it could not be made: that is a
 //! [`TrialError`]. What a backup fails at is in the report.
 //!
