@@ -284,15 +284,16 @@ impl Error {
                  the change is meant: pgm-cli repository accept"
             )),
             Self::RepositorySealed { .. } => Some(
-                "give the key with --master-key FILE, or name it in the setting master_key".into(),
+                "open it with its master key (`Repository::open_sealed`); the programs cannot be given one for a repository yet"
+                    .into(),
             ),
             Self::RepositoryPlain { .. } => Some(
                 "if it was sealed before, somebody put another one in its place. A plain repository cannot be sealed: \
-                 make a new one with `seal: true`, and copy the backups into it with `pgm-cli repository copy`"
+                 it takes a new repository"
                     .into(),
             ),
             Self::WrongMasterKey { needed, .. } => Some(format!(
-                "find the master key whose id is {needed}; `pgm-cli repository rekey` may have changed it"
+                "find the master key whose id is {needed}; somebody may have changed it (`Repository::rekey`)"
             )),
             Self::KeysMissing { .. } => Some(
                 "put the folder repository.keys back from another copy of the repository; without it nothing there \
@@ -301,7 +302,7 @@ impl Error {
             ),
             Self::Keys { source, .. } => source.hint(),
             Self::KeysChanged { .. } => {
-                Some("`pgm-cli repository rekey` without options tells which are in force; then try again".into())
+                Some("look which master key opens the repository now; then try again".into())
             }
             Self::RepositoryExists { .. } => {
                 Some("open it instead, or choose an empty directory".into())

@@ -77,7 +77,7 @@ fn a_sealed_repository_opens_with_its_key_and_with_nothing_else() {
 
     let error = Repository::open(shared(&memory)).unwrap_err();
     assert!(matches!(error, Error::RepositorySealed { .. }), "{error}");
-    assert!(error.hint().unwrap().contains("--master-key"));
+    assert!(error.hint().unwrap().contains("master key"));
     let error = Repository::open_or_create(shared(&memory)).unwrap_err();
     assert!(matches!(error, Error::RepositorySealed { .. }), "{error}");
     let error = Repository::open_with(shared(&memory), Some(&other)).unwrap_err();
@@ -98,7 +98,7 @@ fn a_plain_repository_is_refused_where_a_sealed_one_is_wanted() {
     ] {
         let error = opened.unwrap_err();
         assert!(matches!(error, Error::RepositoryPlain { .. }), "{error}");
-        assert!(error.hint().unwrap().contains("repository copy"));
+        assert!(error.hint().unwrap().contains("new repository"));
     }
     let made = Repository::create_sealed(shared(&memory), &key());
     assert!(matches!(made, Err(Error::RepositoryExists { .. })));
