@@ -111,7 +111,11 @@ mod tests {
     fn a_file_of_credentials_that_others_can_read_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("credentials");
-        std::fs::write(&file, "AWS_ACCESS_KEY_ID=canary\nAWS_SECRET_ACCESS_KEY=canary\n").unwrap();
+        std::fs::write(
+            &file,
+            "AWS_ACCESS_KEY_ID=canary\nAWS_SECRET_ACCESS_KEY=canary\n",
+        )
+        .unwrap();
         let place = RepositoryPlace {
             address: "s3://bucket/x".parse().unwrap(),
             credentials: Some(file.clone()),
