@@ -39,7 +39,7 @@ pub struct KnownRepository {
 /// How a start found the repository.
 #[derive(Debug)]
 pub enum Found {
-    /// It is the one that was used before, or the first.
+    /// It is the one that was used before, or the first; or nothing is known against it.
     Right,
     /// It is not, and must not be written to.
     Wrong(Error),
@@ -89,14 +89,19 @@ pub fn open_beside(place: &RepositoryPlace, server_spool: &Path) -> Result<Repos
 
 /// Opens the repository of `config`, or makes the first one.
 ///
-/// That it is another one than before, or not there, is no reason for a daemon not to start: the WAL that it receives is
-/// what is left to protect then.
+/// That it is another one than before, not there, or out of reach is no reason for a daemon not to start: the WAL that it
+/// receives is what is left to protect then. One that is far and was used before is not even asked, because it may take
+/// minutes not to answer; the workers ask it again and again.
 pub fn open_at_start(config: &Config) -> Result<Found> {
     if read(&config.spool)?.is_none() {
         accept(config)?;
         return Ok(Found::Right);
     }
-    match open(&config.repository.place(), &config.spool) {
+    let place = config.repository.place();
+    if place.folder().is_none() {
+        return Ok(Found::Right);
+    }
+    match open(&place, &config.spool) {
         Ok(_) => Ok(Found::Right),
         Err(error @ Error::OtherRepository { .. }) => Ok(Found::Wrong(error)),
         Err(error) => Err(error),

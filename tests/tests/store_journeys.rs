@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use pgm_tests::{
-    Cluster, Major, Pgmd, Scratch, StoreKind, StoreServer, built, run, run_ok, wait_until,
+    Cluster, Fault, Major, Pgmd, Proxy, Scratch, StoreKind, StoreServer, built, run, run_ok,
+    wait_until,
 };
 
 /// Every file below `folder` that holds `text`.
@@ -137,4 +138,57 @@ fn backup_wal_and_restore_with_azure() {
 #[test]
 fn backup_wal_and_restore_with_sftp() {
     the_journey(StoreKind::Sftp);
+}
+
+/// The store is away while the daemon starts: receiving begins all the same, and what waits in the spool gets there later.
+#[test]
+fn a_daemon_starts_and_receives_while_its_repository_is_away() {
+    let store = StoreServer::start(StoreKind::S3);
+    let proxy = Proxy::to(store.port());
+    let here = Scratch::new("away");
+    let file = here.join("credentials");
+    fs::write(&file, store.credentials()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    // Silence lasts as long as by default, so whoever waits for the store is seen to hang.
+    let url = store.address_through(proxy.port(), "pgm/away");
+    let mut cluster = Cluster::builder(Major::V17).start();
+    let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
+    pgmd.write_configuration(&format!(
+        "(repository: (url: {url:?}, credentials_file: {file:?}), servers: {{ \"main\": (conninfo: {:?}) }})",
+        cluster.conninfo()
+    ));
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    pgmd.cli_ok(&["backup", "main"]);
+    cluster.sql("create table t as select n from generate_series(1, 1000) n");
+    pgmd.stop();
+
+    proxy.set(Fault::Refuse);
+    proxy.cut();
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    cluster.sql("insert into t select 1000 + n from generate_series(1, 1000) n");
+    let written = cluster.value("select pg_switch_wal()");
+    pgmd.wait_durable("main", &written);
+    let status = pgmd.status("main");
+    assert!(
+        status["repository_error"]
+            .as_str()
+            .is_some_and(|text| text.contains("does not answer")),
+        "{status}"
+    );
+
+    proxy.set(Fault::None);
+    wait_until("the wal is in the store", || {
+        let archived = pgmd.status("main")["archived_lsn"].clone();
+        let archived = archived.as_str().unwrap_or("0/0").to_owned();
+        cluster.value(&format!("select '{archived}'::pg_lsn >= '{written}'")) == "t"
+    });
+    cluster.destroy();
+    let data = here.join("data");
+    pgmd.cli_ok(&["restore", "main", "newest", data.to_str().unwrap()]);
+    let mut restored = Cluster::on(Major::V17, &data);
+    restored.start();
+    restored.wait_writable();
+    assert_eq!(restored.value("select count(*) from t"), "2000");
 }

@@ -3,18 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgm_mgmt::{
     BackupStatus, BackupSummary, DaemonStatus, Error, ServerMode, ServerState, ServerStatus,
 };
 use pgm_proto::{Lsn, ServerName};
 use pgm_storage::{LocalStorage, Storage as _};
+use tokio::sync::Semaphore;
 
 use super::answer::blocking;
 use crate::config::{Config, ServerConfig};
 use crate::known_repository;
 use crate::repository::{self, second};
 use crate::supervisor::{Daemon, ReceiverView};
+
+/// How long the repository may take to answer. Who asks how things are must not wait for one that does not.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the repository says.
 struct Catalogs {
@@ -31,11 +36,7 @@ pub(super) async fn status(
     let config = daemon.config();
     let wanted = |server: &&ServerName| only.as_ref().is_none_or(|only| only == *server);
     let names: Vec<ServerName> = config.servers.keys().filter(wanted).cloned().collect();
-    let asked = names.clone();
-    let catalogs = {
-        let config = Arc::clone(&config);
-        blocking(move || Ok(ask_repository(&config, asked))).await?
-    };
+    let catalogs = ask_patiently(&config, &names).await?;
     let mut receivers: BTreeMap<_, _> = daemon
         .receivers()
         .into_iter()
@@ -56,11 +57,38 @@ pub(super) async fn status(
         pid: std::process::id(),
         started: second(daemon.started()),
         config: config.file.display().to_string(),
-        repository: config.repository.path.display().to_string(),
+        repository: config.repository.place().to_string(),
         repository_free_bytes: catalogs.free_bytes,
         spool_free_bytes: catalogs.spool_free_bytes,
         servers: servers.collect(),
         jobs: daemon.jobs().progress(),
+    })
+}
+
+/// Asks the repository, but waits for it only so long. Questions take turns, so that those that wait for a repository that
+/// does not answer are not more and more.
+async fn ask_patiently(config: &Arc<Config>, names: &[ServerName]) -> Result<Catalogs, Error> {
+    static TURN: Semaphore = Semaphore::const_new(1);
+    let asked = async {
+        let turn = TURN.acquire().await;
+        let (config, names) = (Arc::clone(config), names.to_vec());
+        blocking(move || {
+            let _turn = turn;
+            Ok(ask_repository(&config, names))
+        })
+        .await
+    };
+    let answer = tokio::time::timeout(PATIENCE, asked).await;
+    answer.unwrap_or_else(|_| {
+        let place = config.repository.place();
+        let seconds = PATIENCE.as_secs();
+        let silent = format!("the repository {place} does not answer within {seconds} s");
+        let of = |name: &ServerName| (name.clone(), Err(silent.clone()));
+        Ok(Catalogs {
+            free_bytes: None,
+            spool_free_bytes: free_bytes(&config.spool),
+            servers: names.iter().map(of).collect(),
+        })
     })
 }
 
@@ -72,7 +100,11 @@ fn ask_repository(config: &Config, servers: Vec<ServerName>) -> Catalogs {
         Err(error) => Err(error.clone()),
     };
     Catalogs {
-        free_bytes: free_bytes(&config.repository.path),
+        free_bytes: config
+            .repository
+            .place()
+            .folder()
+            .and_then(|folder| free_bytes(&folder)),
         spool_free_bytes: free_bytes(&config.spool),
         servers: servers
             .into_iter()

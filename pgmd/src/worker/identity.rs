@@ -74,7 +74,14 @@ impl WalTransport for Identified<'_> {
 
 /// Notes in the repository who the server is, or fails if it knows another one under the name. A repository that is away
 /// is no reason not to receive.
+///
+/// One that is far is asked only until the spool is the server's: later it would hold up each connection for as long as it
+/// does not answer. [`check_spool`] looks at it on the archiver's thread.
 fn register(description: &Description, identity: &ServerIdentity) -> Result<(), pgm_backup::Error> {
+    let is_far = description.repository.folder().is_none();
+    if is_far && is_spool_of(description, identity) {
+        return Ok(());
+    }
     let opened = crate::known_repository::open_beside(&description.repository, &description.spool);
     let Ok(repository) = opened else {
         return Ok(());
@@ -86,6 +93,13 @@ fn register(description: &Description, identity: &ServerIdentity) -> Result<(), 
     };
     let registered = repository.register(&description.server, &facts).map(|_| ());
     registered.or_else(only_strangers)
+}
+
+/// Whether the spool has been this server's before.
+fn is_spool_of(description: &Description, identity: &ServerIdentity) -> bool {
+    let spool = Spool::find(&description.spool).ok().flatten();
+    let known = spool.and_then(|spool| spool.identity().ok().flatten());
+    known.is_some_and(|known| known.system_id == identity.system_id)
 }
 
 /// Fails if the WAL in the spool is not that of the server in the repository. It was received while the repository was

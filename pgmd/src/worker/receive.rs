@@ -103,6 +103,8 @@ fn round(
     let hint = match *gap {
         // What lies before the hole is no place to begin.
         Some(_) => None,
+        // The spool says it itself, and a repository may take minutes not to answer.
+        None if has_wal(&spool) => None,
         None => start_hint(description),
     };
     let (bell, refused) = (OnceLock::new(), OnceLock::new());
@@ -182,6 +184,12 @@ fn start_hint(description: &Description) -> Option<StartHint> {
             None
         }
     }
+}
+
+/// Whether there is WAL in the spool to go on from.
+fn has_wal(spool: &Spool) -> bool {
+    let listing = spool.list();
+    listing.is_ok_and(|listing| !listing.segments.is_empty() || !listing.partials.is_empty())
 }
 
 /// What a receiver does, into the shared state, the log and the supervisor's ear.
