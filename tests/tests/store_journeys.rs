@@ -149,7 +149,6 @@ fn a_daemon_starts_and_receives_while_its_repository_is_away() {
     let file = here.join("credentials");
     fs::write(&file, store.credentials()).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    // Silence lasts as long as by default, so whoever waits for the store is seen to hang.
     let url = store.address_through(proxy.port(), "pgm/away");
     let mut cluster = Cluster::builder(Major::V17).start();
     let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
@@ -163,7 +162,8 @@ fn a_daemon_starts_and_receives_while_its_repository_is_away() {
     cluster.sql("create table t as select n from generate_series(1, 1000) n");
     pgmd.stop();
 
-    proxy.set(Fault::Refuse);
+    // Silence is worse than refusal: whoever waits for the store hangs for as long as its deadlines are.
+    proxy.set(Fault::SilenceAfter(0));
     proxy.cut();
     pgmd.start();
     pgmd.wait_streaming("main");
@@ -179,6 +179,7 @@ fn a_daemon_starts_and_receives_while_its_repository_is_away() {
     );
 
     proxy.set(Fault::None);
+    proxy.cut();
     wait_until("the wal is in the store", || {
         let archived = pgmd.status("main")["archived_lsn"].clone();
         let archived = archived.as_str().unwrap_or("0/0").to_owned();
