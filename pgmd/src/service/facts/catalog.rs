@@ -28,6 +28,8 @@ use crate::supervisor::Daemon;
 
 /// How long there is rest between two looks at least, unless somebody asks for one.
 const REST: Duration = Duration::from_secs(20);
+/// The same when the repository is far, where each look costs requests.
+const REST_FAR: Duration = Duration::from_mins(5);
 /// A look may take one part in so many of the time.
 const SHARE: u32 = 20;
 
@@ -180,7 +182,9 @@ fn watch(daemon: &Weak<Daemon>, place: &Mutex<Arc<Seen>>, woken: &Receiver<()>) 
         // Even a wish is fulfilled only after a pause in proportion.
         let pause = took.saturating_mul(SHARE);
         std::thread::sleep(pause.min(REST));
-        news = match woken.recv_timeout(REST.max(pause)) {
+        let is_far = config.repository.place().folder().is_none();
+        let rest = if is_far { REST_FAR } else { REST };
+        news = match woken.recv_timeout(rest.max(pause)) {
             Ok(()) => News::Some,
             Err(RecvTimeoutError::Timeout) => News::None,
             Err(RecvTimeoutError::Disconnected) => return,
