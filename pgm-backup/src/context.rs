@@ -70,6 +70,8 @@ pub enum Phase {
     Check,
     /// Archive: writing the tar file.
     Archive,
+    /// Copy from one repository to another.
+    Transfer,
 }
 
 impl Phase {
@@ -91,6 +93,7 @@ impl Phase {
             Self::Replay => "replay",
             Self::Check => "check",
             Self::Archive => "archive",
+            Self::Transfer => "copy objects",
         }
     }
 }

@@ -49,6 +49,20 @@ pub enum Error {
         /// The id of the one that is there, if there is one.
         found: Option<String>,
     },
+    /// Something is to be copied from a repository to itself.
+    #[error("both are the same repository: {location}")]
+    SameRepository {
+        /// The storage.
+        location: String,
+    },
+    /// The repository does not know the server.
+    #[error("there is nothing of server `{server}` in {location}")]
+    NothingOfServer {
+        /// The storage.
+        location: String,
+        /// The server.
+        server: ServerName,
+    },
     /// The repository is sealed, and there is no key.
     #[error("the repository in {location} is sealed, and no master key was given")]
     RepositorySealed {
@@ -307,6 +321,10 @@ impl Error {
             Self::RepositoryExists { .. } => {
                 Some("open it instead, or choose an empty directory".into())
             }
+            Self::SameRepository { .. } => Some("name another one to copy to".into()),
+            Self::NothingOfServer { .. } => Some(
+                "names are case-sensitive; `pgm-cli list-backup` with the repository lists its servers".into(),
+            ),
             Self::UnknownFormat { .. } => {
                 Some("use the pgm that wrote the repository, or a newer one".into())
             }

@@ -43,6 +43,7 @@ pub mod manifest;
 pub mod repository;
 pub mod restore;
 pub mod retention;
+pub mod transfer;
 pub mod verify;
 
 pub use backup::{

@@ -27,8 +27,8 @@ pub(crate) use conf::{ConfCommand, ConfImportArguments, ConfLsArguments, ConfSet
 pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
 pub(crate) use mode::{Mode, ModeArguments};
 pub(crate) use operations::{
-    AnnotateArguments, ArchiveArguments, DeleteArguments, ListBackupArguments, MarkArguments,
-    Order, RepositoryCommand, RetentionArguments, TrialArguments, VerifyArguments,
+    AnnotateArguments, ArchiveArguments, CopyArguments, DeleteArguments, ListBackupArguments,
+    MarkArguments, Order, RepositoryCommand, RetentionArguments, TrialArguments, VerifyArguments,
 };
 pub(crate) use place::RepositoryArguments;
 pub(crate) use restore::{RestoreArguments, StopArguments, TargetAction, TargetArguments};

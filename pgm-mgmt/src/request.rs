@@ -3,7 +3,7 @@
 //! Every request has one typed answer, named in its doc comment. Fields are plain and checked where they are parsed; a
 //! path is the daemon's business to judge, because it acts with the daemon's rights.
 
-use pgm_proto::{Lsn, ServerName, TimelineId};
+use pgm_proto::{Lsn, RepositoryName, ServerName, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::ArchiveOptions;
@@ -125,6 +125,16 @@ pub enum Request {
     /// Begin a job, and do not wait for it. Answer: [`crate::Response::Started`]; what is no job is answered as if it
     /// had been asked for alone.
     Start(Box<Request>),
+    /// Do what `request` asks for in one of the repositories. Answer: that of `request`.
+    ///
+    /// Without it a backup goes to all of them, what restores takes the first that can give the backup, lists name the
+    /// backups of all, and what changes or verifies backups is refused when there are several.
+    On {
+        /// The name of the repository.
+        repository: RepositoryName,
+        /// What to do there.
+        request: Box<Request>,
+    },
     /// Forget the jobs that have ended. Answer: [`crate::Response::Cleared`].
     ClearJobs,
     /// Begin the counters of jobs, requests and logins in the metrics anew. Answer: [`crate::Response::Cleared`].
@@ -182,7 +192,7 @@ impl Request {
             Self::ListJobs { .. } => "job ls",
             Self::Job { .. } => "job show",
             Self::Follow { .. } => "job wait",
-            Self::Start(request) => request.name(),
+            Self::Start(request) | Self::On { request, .. } => request.name(),
             Self::ClearJobs => "clear jobs",
             Self::ClearMetrics => "clear metrics",
             Self::Mode { .. } => "mode",
@@ -213,7 +223,7 @@ impl Request {
             Self::Verify(options) => Some(&options.server),
             Self::Archive(options) => Some(&options.server),
             Self::Retention(options) => Some(&options.server),
-            Self::Start(request) => request.server(),
+            Self::Start(request) | Self::On { request, .. } => request.server(),
             Self::Hello(_)
             | Self::Ping
             | Self::Progress
@@ -233,7 +243,7 @@ impl Request {
     /// Whether it only reads, or changes something.
     pub const fn access(&self) -> Access {
         match self {
-            Self::Start(request) => request.access(),
+            Self::Start(request) | Self::On { request, .. } => request.access(),
             Self::Hello(_)
             | Self::Settings { .. }
             | Self::ListJobs { .. }
@@ -274,7 +284,7 @@ impl Request {
             Self::Reload | Self::ReloadUsers => Reach::LocalOnly,
             // A superuser's statement can run programs.
             Self::Verify(options) if !options.trial.sql.is_empty() => Reach::LocalOnly,
-            Self::Start(request) => request.reach(),
+            Self::Start(request) | Self::On { request, .. } => request.reach(),
             _ => Reach::Anywhere,
         }
     }

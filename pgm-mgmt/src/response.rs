@@ -4,7 +4,7 @@
 //! fields are added, never renamed or removed. LSNs are text (`16/B374D848`), moments are RFC 3339 in UTC, sizes are
 //! bytes, system identifiers are text (they do not fit a JavaScript number).
 
-use pgm_proto::{Lsn, ServerName, ServerVersion, SlotName, TimelineId};
+use pgm_proto::{Lsn, RepositoryName, ServerName, ServerVersion, SlotName, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Archived;
@@ -160,6 +160,9 @@ pub struct ServerStatus {
     pub last_error_at: Option<String>,
     /// Holes in the archive.
     pub gaps: Vec<Gap>,
+    /// How each repository is, the one named `default` first.
+    #[serde(default)]
+    pub repositories: Vec<RepositoryStatus>,
     /// How many backups there are.
     pub backups: u64,
     /// The newest backup.
@@ -228,6 +231,9 @@ pub struct Gap {
 pub struct BackupSummary {
     /// The server.
     pub server: ServerName,
+    /// The name of the repository that it is in.
+    #[serde(default)]
+    pub repository: RepositoryName,
     /// The backup's name.
     pub label: String,
     /// `full`.
@@ -272,6 +278,9 @@ pub struct BackupSummary {
     /// What the newest verification on the level `restore` showed.
     #[serde(default)]
     pub trial: Option<TrialSummary>,
+    /// Of a backup just taken: the repositories that it was meant for, too, and is not in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<UnreadableRepository>,
 }
 
 /// Whether a backup can be trusted.
@@ -302,6 +311,37 @@ pub struct ServerBackups {
     pub backups: Vec<BackupSummary>,
     /// Holes in the server's archived WAL.
     pub gaps: Vec<Gap>,
+    /// Repositories that could not be looked at.
+    #[serde(default)]
+    pub unreadable: Vec<UnreadableRepository>,
+}
+
+/// How one repository is, for one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryStatus {
+    /// Its name.
+    pub repository: RepositoryName,
+    /// Where it is.
+    pub place: String,
+    /// How far the server's WAL is archived there.
+    pub archived_lsn: Option<Lsn>,
+    /// Files of the spool that wait for it.
+    pub backlog_files: u64,
+    /// How many backups it has; none when it could not be looked at.
+    pub backups: Option<u64>,
+    /// Why WAL does not get there, or why it could not be looked at.
+    pub error: Option<String>,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// A repository that could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableRepository {
+    /// Its name.
+    pub repository: RepositoryName,
+    /// Why.
+    pub error: String,
 }
 
 /// Everything about one backup.

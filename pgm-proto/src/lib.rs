@@ -60,7 +60,7 @@ pub use error::{
     AuthenticationError, Encryption, Error, Peer, ServerError, ServerNotice, TlsError,
 };
 pub use lsn::{Lsn, ParseLsnError};
-pub use name::{ParseNameError, ServerName, SlotName};
+pub use name::{ParseNameError, RepositoryName, ServerName, SlotName};
 pub use secret::Secret;
 pub use server::{ParseVerifierError, ScramIterations, ScramVerifier};
 pub use stream::Woken;

@@ -1,4 +1,4 @@
-//! Names that are checked where they enter: servers and replication slots.
+//! Names that are checked where they enter: servers, repositories and replication slots.
 
 use std::fmt;
 use std::str::FromStr;
@@ -74,6 +74,22 @@ name!(
     "A-Z a-z 0-9 _ -",
     |byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 );
+
+name!(
+    /// The name under which a configuration knows a repository.
+    RepositoryName,
+    "repository",
+    64,
+    "A-Z a-z 0-9 _ -",
+    |byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+);
+
+/// The one that every configuration has.
+impl Default for RepositoryName {
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
 
 name!(
     /// The name of a replication slot (manual: 27.2.6.1; at most 63 characters).

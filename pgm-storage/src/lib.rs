@@ -70,7 +70,9 @@ pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 pub use meter::{Meter, Operation, OperationCount};
 pub use open::{StoreOptions, open};
-pub use pack::{FrameLocation, PACK_FRAMES_MAX, PackKind, PackReader, PackSummary, PackWriter};
+pub use pack::{
+    FrameLocation, PACK_FRAMES_MAX, PackKind, PackReader, PackSummary, PackWriter, is_pack,
+};
 pub use path::{ObjectPath, ParsePathError};
 pub use remote_problem::{RemoteMessage, RemoteProblem};
 pub use secret::Secret;

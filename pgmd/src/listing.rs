@@ -1,5 +1,7 @@
 //! What clients are told of backups: their catalog entries, marks and verifications.
 
+use std::collections::BTreeSet;
+
 use pgm_backup::Repository;
 use pgm_backup::catalog::{
     BackupEntry, BackupKind, BackupMethod, BackupStatus as EntryStatus, BackupWal, DamagedEntry,
@@ -9,19 +11,22 @@ use pgm_backup::marks::{FoundMarks, Retention};
 use pgm_backup::verify::Level;
 use pgm_backup::verify::verification::{self, Area, CheckResult, Outcome, Verification};
 use pgm_mgmt::{
-    Annotation, BackupDetails, BackupStatus, BackupSummary, CheckOutcome, Error, Finding,
-    FindingArea, ProvenRecovery, TablespaceSummary, TrialCheck, TrialSummary, VerificationSummary,
-    VerifyLevel, VerifyOutcome,
+    Annotation, BackupChoice, BackupDetails, BackupList, BackupStatus, BackupSummary, CheckOutcome,
+    Error, ErrorCode, Finding, FindingArea, Gap, ProvenRecovery, ServerBackups, TablespaceSummary,
+    TrialCheck, TrialSummary, UnreadableRepository, VerificationSummary, VerifyLevel,
+    VerifyOutcome,
 };
-use pgm_proto::{Lsn, ServerName, ServerVersion, TimelineId};
+use pgm_proto::{Lsn, RepositoryName, ServerName, ServerVersion, TimelineId};
 
-use crate::repository::{failure, second};
+use crate::place::{RepositoryPlace, RepositoryTarget};
+use crate::repository::{self, failure, second};
 
 /// A backup in a line, without what was said of it later.
 pub fn summary(entry: &BackupEntry) -> BackupSummary {
     let warned = entry.status == EntryStatus::DamagedPages || !entry.warnings.is_empty();
     BackupSummary {
         server: entry.server.clone(),
+        repository: RepositoryName::default(),
         label: entry.label.to_string(),
         kind: match entry.kind {
             BackupKind::Full => "full".to_owned(),
@@ -50,6 +55,7 @@ pub fn summary(entry: &BackupEntry) -> BackupSummary {
         annotations: 0,
         verified: None,
         trial: None,
+        left_out: Vec::new(),
     }
 }
 
@@ -99,6 +105,113 @@ pub fn backups(repository: &Repository, server: &ServerName) -> Result<Vec<Backu
     backups.extend(damaged.map(|damaged| damaged_summary(server, damaged)));
     backups.sort_by(|one, other| one.label.cmp(&other.label));
     Ok(backups)
+}
+
+/// The backups of one server that are in the repository at `place`, oldest first.
+pub fn backups_at(
+    place: &RepositoryPlace,
+    repository: &Repository,
+    server: &ServerName,
+) -> Result<Vec<BackupSummary>, Error> {
+    let mut backups = backups(repository, server)?;
+    for backup in &mut backups {
+        backup.repository = place.name.clone();
+    }
+    Ok(backups)
+}
+
+/// The backups of `servers` in all of `places`, oldest first; `None`: of the servers that are there. A repository that
+/// cannot be looked at is named, unless none can.
+pub fn list(
+    places: &[RepositoryPlace],
+    servers: Option<Vec<ServerName>>,
+    gaps: impl Fn(&Repository, &ServerName) -> Result<Vec<Gap>, Error>,
+) -> Result<BackupList, Error> {
+    let mut opened = Vec::new();
+    let mut failed = Vec::new();
+    for place in places {
+        match repository::open(place) {
+            Ok(repository) => opened.push((place, repository)),
+            Err(error) => failed.push((place, failure(&error))),
+        }
+    }
+    if opened.is_empty() {
+        let first = failed.into_iter().next();
+        let none = || Error::new(ErrorCode::Internal, "no repository was named");
+        return Err(first.map_or_else(none, |(_, error)| error));
+    }
+    let servers = match servers {
+        Some(servers) => servers,
+        None => servers_in(&opened)?,
+    };
+    let unreadable = |(place, error): &(&RepositoryPlace, Error)| UnreadableRepository {
+        repository: place.name.clone(),
+        error: error.text.clone(),
+    };
+    let servers = servers.into_iter().map(|server| {
+        let mut listed = ServerBackups {
+            server,
+            backups: Vec::new(),
+            gaps: Vec::new(),
+            unreadable: failed.iter().map(unreadable).collect(),
+        };
+        for (place, repository) in &opened {
+            match backups_at(place, repository, &listed.server) {
+                Ok(backups) => listed.backups.extend(backups),
+                Err(error) if opened.len() > 1 => {
+                    listed.unreadable.push(unreadable(&(place, error)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        listed
+            .backups
+            .sort_by(|one, other| one.label.cmp(&other.label));
+        if let Some((_, first)) = opened.first() {
+            listed.gaps = gaps(first, &listed.server)?;
+        }
+        Ok(listed)
+    });
+    Ok(BackupList {
+        servers: servers.collect::<Result<_, Error>>()?,
+    })
+}
+
+fn servers_in(opened: &[(&RepositoryPlace, Repository)]) -> Result<Vec<ServerName>, Error> {
+    let mut servers = BTreeSet::new();
+    for (_, repository) in opened {
+        servers.extend(repository.servers().map_err(|error| failure(&error))?);
+    }
+    Ok(servers.into_iter().collect())
+}
+
+/// What the first of `targets` gives that can; the first one's error when none can.
+pub fn first<T>(
+    targets: &[RepositoryTarget],
+    mut ask: impl FnMut(&RepositoryPlace) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut failed = None;
+    for target in targets {
+        match ask(&target.place) {
+            Ok(answer) => return Ok(answer),
+            Err(error) if error.code == ErrorCode::Cancelled => return Err(error),
+            Err(error) => _ = failed.get_or_insert(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| Error::new(ErrorCode::Internal, "no repository was named")))
+}
+
+/// Everything about a backup in the repository at `place`.
+pub fn info(
+    place: &RepositoryPlace,
+    server: &ServerName,
+    backup: &BackupChoice,
+) -> Result<BackupDetails, Error> {
+    let repository = repository::open(place).map_err(|error| failure(&error))?;
+    let entry = repository::find(&repository, server, backup)?;
+    let mut details = details(&repository, &entry)?;
+    details.summary.repository = place.name.clone();
+    Ok(details)
 }
 
 /// What was said of a backup after it was taken.
@@ -246,6 +359,7 @@ fn milliseconds(from: jiff::Timestamp, to: jiff::Timestamp) -> u64 {
 fn damaged_summary(server: &ServerName, damaged: &DamagedEntry) -> BackupSummary {
     BackupSummary {
         server: server.clone(),
+        repository: RepositoryName::default(),
         label: damaged.label.to_string(),
         kind: "full".to_owned(),
         status: BackupStatus::Damaged,
@@ -265,5 +379,6 @@ fn damaged_summary(server: &ServerName, damaged: &DamagedEntry) -> BackupSummary
         annotations: 0,
         verified: None,
         trial: None,
+        left_out: Vec::new(),
     }
 }

@@ -9,25 +9,38 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pgm_proto::RepositoryName;
 use pgm_storage::{
-    Credentials, LocalStorage, RemoteMessage, RemoteProblem, Storage, StorageError, StoreAddress,
-    StoreKind, StoreOptions,
+    Compression, Credentials, LocalStorage, RemoteMessage, RemoteProblem, Storage, StorageError,
+    StoreAddress, StoreKind, StoreOptions,
 };
 use serde::{Deserialize, Serialize};
 
 /// A repository's address, and the file with the credentials for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepositoryPlace {
+    /// How the configuration calls it; `default` for one that is in none.
+    pub name: RepositoryName,
     /// Where it is.
     pub address: StoreAddress,
     /// The file with lines `NAME=value`.
     pub credentials: Option<PathBuf>,
 }
 
+/// A repository that is written to, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryTarget {
+    /// Where it is.
+    pub place: RepositoryPlace,
+    /// How new objects are compressed there.
+    pub compression: Compression,
+}
+
 impl RepositoryPlace {
     /// A folder of this host.
     pub fn local(folder: impl Into<PathBuf>) -> Self {
         Self {
+            name: RepositoryName::default(),
             address: StoreAddress::local(folder),
             credentials: None,
         }
@@ -117,6 +130,7 @@ mod tests {
         )
         .unwrap();
         let place = RepositoryPlace {
+            name: RepositoryName::default(),
             address: "s3://bucket/x".parse().unwrap(),
             credentials: Some(file.clone()),
         };

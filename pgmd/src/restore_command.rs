@@ -119,6 +119,7 @@ mod tests {
         let command = restore_command(
             Path::new("pgm-cli"),
             &RepositoryPlace {
+                name: pgm_proto::RepositoryName::default(),
                 address: "s3://bucket/a?region=x&sse=AES256".parse().unwrap(),
                 credentials: Some("/etc/pgm/s3".into()),
             },

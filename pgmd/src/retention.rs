@@ -5,19 +5,39 @@ use pgm_backup::delete::WalAtHand;
 use pgm_backup::retention::{self, Mode, RetentionPolicy, RetentionReport};
 use pgm_mgmt::{Error, ErrorCode, RetentionDecision, RetentionOptions, RetentionOutcome};
 
+use pgm_proto::{RepositoryName, ServerName};
+
 use crate::config::Config;
 use crate::operations::{Place, refused_as};
 
-/// The request with the policy that it does not name: the server's own, or the one for all.
-pub fn with_policy(config: &Config, mut options: RetentionOptions) -> RetentionOptions {
-    let configured = || {
-        let own = config.servers.get(&options.server);
-        own.and_then(|server| server.retention)
-            .unwrap_or(config.retention)
-            .to_string()
-    };
+/// The request with the policy that it does not name: that of the repository, else the server's own, else the one for all.
+pub fn with_policy(
+    config: &Config,
+    repository: &RepositoryName,
+    mut options: RetentionOptions,
+) -> RetentionOptions {
+    let configured = || policy(config, repository, &options.server).to_string();
     options.policy = Some(options.policy.unwrap_or_else(configured));
     options
+}
+
+/// What is kept of the backups of `server` in `repository`.
+pub fn policy(
+    config: &Config,
+    repository: &RepositoryName,
+    server: &ServerName,
+) -> RetentionPolicy {
+    let there = config.repositories.get(repository);
+    let own = || {
+        config
+            .servers
+            .get(server)
+            .and_then(|server| server.retention)
+    };
+    there
+        .and_then(|repository| repository.retention)
+        .or_else(own)
+        .unwrap_or(config.retention)
 }
 
 /// Applies the policy that `options` names to the backups and the WAL of a server.

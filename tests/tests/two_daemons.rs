@@ -181,6 +181,7 @@ fn from_another_host_it_waits_for_the_end_of_the_lease_and_the_first_notices() {
     // The first one's host stands still, and nobody here can tell whether it lives.
     signal_all(&first, Signal::STOP);
     let place = RepositoryPlace {
+        name: pgm_proto::RepositoryName::default(),
         address: address.parse().unwrap(),
         credentials: Some(credentials),
     };

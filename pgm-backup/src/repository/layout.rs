@@ -56,6 +56,16 @@ pub fn lock(server: &ServerName, purpose: Purpose) -> ObjectPath {
     path(&format!("{server}/lock/{purpose}"))
 }
 
+/// `SERVER/wal`: the folder of all WAL.
+pub fn wal(server: &ServerName) -> ObjectPath {
+    path(&format!("{server}/wal"))
+}
+
+/// `SERVER/summary`: the folder of what was computed from the WAL.
+pub fn summaries(server: &ServerName) -> ObjectPath {
+    path(&format!("{server}/summary"))
+}
+
 /// `SERVER/backup`: the folder of all backups.
 pub fn backups(server: &ServerName) -> ObjectPath {
     path(&format!("{server}/backup"))

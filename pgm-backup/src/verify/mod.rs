@@ -245,4 +245,4 @@ fn conclude(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

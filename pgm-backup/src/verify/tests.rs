@@ -25,16 +25,16 @@ fn timeline(number: u32) -> TimelineId {
     TimelineId::new(number).unwrap()
 }
 
-struct Sample {
-    repository: Repository,
+pub(crate) struct Sample {
+    pub(crate) repository: Repository,
     archive: Archive,
-    entry: BackupEntry,
+    pub(crate) entry: BackupEntry,
 }
 
 impl Sample {
     /// A backup from 0/2000028 to 0/2000138; the WAL of timeline 1 up to 0/4000000 and some more, and that of timeline 2,
     /// which began at 0/3800000.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let repository = Repository::create(Arc::new(MemoryStorage::new())).unwrap();
         let facts = ServerFacts {
             system_id: SystemId::new(7),

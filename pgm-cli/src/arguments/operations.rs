@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use pgm_backup::BackupLabel;
 use pgm_mgmt::{AnnotationChange, ListedFiles, VerifyLevel};
 use pgm_proto::ServerName;
 
@@ -221,6 +222,34 @@ impl VerifyArguments {
 pub(crate) enum RepositoryCommand {
     /// Use the configured repository from now on, although it is another one than before; make it if there is none
     Accept,
+    /// Copy backups and WAL of servers from one repository to another; what is there already stays
+    Copy(Box<CopyArguments>),
+}
+
+/// Arguments of `repository copy`.
+#[derive(Debug, Args)]
+pub(crate) struct CopyArguments {
+    /// Where from: the name of a configured repository, a directory with a / in it, or an address such as s3://…
+    #[arg(value_name = "FROM")]
+    pub(crate) from: String,
+    /// Where to, likewise; made if there is none
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+    /// Only this server; can be given several times; all when left out
+    #[arg(long, value_name = "SERVER")]
+    pub(crate) server: Vec<ServerName>,
+    /// Only this backup
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) backup: Option<BackupLabel>,
+    /// Leave the WAL out: it gets there by other ways
+    #[arg(long)]
+    pub(crate) no_wal: bool,
+    /// The file with the credentials for FROM, when that is an address
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_credentials: Option<PathBuf>,
+    /// The file with the credentials for TO, when that is an address
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to_credentials: Option<PathBuf>,
 }
 
 /// How far a verification goes.

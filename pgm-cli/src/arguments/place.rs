@@ -1,13 +1,14 @@
-//! The options that name a repository outright.
+//! The options that name a repository: one of the configuration's, or one outright.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use pgm_proto::RepositoryName;
 use pgm_storage::StoreAddress;
 
 const HEADING: &str = "A repository without pgmd";
 
-/// A repository that is named outright: no daemon is asked and no configuration is read.
+/// A repository that is named outright: no daemon is asked and no configuration is read. Or one of those that are configured.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RepositoryArguments {
     /// Work on this repository, without daemon and configuration: a directory, s3://…, azure://…, gs://… or sftp://…
@@ -22,4 +23,14 @@ pub(crate) struct RepositoryArguments {
         env = "PGM_CREDENTIALS", value_name = "FILE"
     )]
     pub(crate) credentials: Option<PathBuf>,
+    /// Of several configured repositories, only this one
+    #[arg(
+        id = "repository_name",
+        long = "repo",
+        global = true,
+        help_heading = "Everywhere",
+        value_name = "NAME",
+        conflicts_with = "repository_address"
+    )]
+    pub(crate) repo: Option<RepositoryName>,
 }

@@ -41,7 +41,12 @@ pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliEr
                 eprintln!("warning: the server reported problems with its data");
                 eprintln!("HINT: pgm-cli info {} {}", backup.server, backup.label);
             }
-            Ok(ExitCode::SUCCESS)
+            // The warnings have named them.
+            Ok(if backup.left_out.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         other => Err(daemon::unexpected(&other)),
     }

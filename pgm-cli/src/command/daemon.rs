@@ -16,6 +16,7 @@ const SHUTDOWN_MAX: Duration = Duration::from_mins(5);
 
 /// Sends `request` and waits for the answer, with a progress bar when there is progress.
 pub(super) fn call(cx: &Cx, request: &Request) -> Result<Response, CliError> {
+    let request = &on_repository(cx, request);
     let mut client = cx.connect()?;
     client.hello(concat!("pgm-cli ", env!("CARGO_PKG_VERSION")))?;
     let mut bar = None;
@@ -34,6 +35,17 @@ pub(super) fn call(cx: &Cx, request: &Request) -> Result<Response, CliError> {
         bar.finish();
     }
     Ok(answer?)
+}
+
+/// The request for the repository that `--repo` names.
+fn on_repository(cx: &Cx, request: &Request) -> Request {
+    match &cx.at.repo {
+        Some(repository) => Request::On {
+            repository: repository.clone(),
+            request: Box::new(request.clone()),
+        },
+        None => request.clone(),
+    }
 }
 
 /// Whether a daemon is to be asked: one that listens, or was named. None is, if a repository was named.

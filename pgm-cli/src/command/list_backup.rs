@@ -39,6 +39,7 @@ pub(super) fn run(cx: &Cx, arguments: ListBackupArguments) -> Result<ExitCode, C
 fn print_list(list: &BackupList) {
     let mut table = Table::new([
         "SERVER",
+        "REPOSITORY",
         "LABEL",
         "KIND",
         "STATUS",
@@ -58,6 +59,7 @@ fn print_list(list: &BackupList) {
         for backup in &server.backups {
             table.row([
                 backup.server.to_string(),
+                backup.repository.to_string(),
                 backup.label.clone(),
                 backup.kind.clone(),
                 status(backup.status).to_owned(),
@@ -84,6 +86,14 @@ fn print_list(list: &BackupList) {
 fn print_remarks(server: &ServerBackups) {
     if server.backups.is_empty() {
         out!("{}: no backup yet", server.server);
+    }
+    for failed in &server.unreadable {
+        out!(
+            "{}: the repository {} cannot be looked at: {}",
+            server.server,
+            failed.repository,
+            failed.error
+        );
     }
     for gap in &server.gaps {
         out!(

@@ -43,10 +43,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pgm_mgmt::{Client, Deadlines};
-use pgm_proto::ServerName;
-use pgm_storage::StoreAddress;
+use pgm_proto::{RepositoryName, ServerName};
+use pgm_storage::{Compression, StoreAddress};
 use pgmd::config::Config;
-use pgmd::place::RepositoryPlace;
+use pgmd::place::{RepositoryPlace, RepositoryTarget};
 
 use crate::arguments::{Arguments, Command, Format, RepositoryArguments, WalCommand};
 use crate::error::{CliError, Failure};
@@ -86,14 +86,37 @@ impl Cx {
     }
 }
 
-/// A repository, and the configuration if it was named by that.
+/// Repositories, and the configuration if they were named by that.
 #[derive(Debug)]
 struct At {
-    place: RepositoryPlace,
+    /// At least one.
+    targets: Vec<RepositoryTarget>,
     config: Option<Config>,
 }
 
 impl At {
+    /// The repository, for what is done in one.
+    fn place(&self) -> Result<&RepositoryPlace, CliError> {
+        match self.targets.as_slice() {
+            [target] => Ok(&target.place),
+            several => {
+                let names = several.iter().map(|target| target.place.name.as_str());
+                let names: Vec<&str> = names.collect();
+                Err(CliError::new(
+                    Failure::Usage,
+                    "there are several repositories, and this is done in one",
+                    Some(format!("say which with --repo: {}", names.join(", "))),
+                ))
+            }
+        }
+    }
+
+    /// All of them.
+    fn places(&self) -> Vec<RepositoryPlace> {
+        let targets = self.targets.iter();
+        targets.map(|target| target.place.clone()).collect()
+    }
+
     /// The spool of a server, when there is a configuration that says where it is.
     fn spool_of(&self, server: &ServerName) -> Option<PathBuf> {
         let config = self.config.as_ref();
@@ -102,42 +125,57 @@ impl At {
 }
 
 impl Cx {
-    /// The repository that was named, else that of the configuration.
+    /// The repository that was named, else those of the configuration, or that one of them which `--repo` names.
     fn at(&self) -> Result<At, CliError> {
         if let Some(place) = self.named_place()? {
-            return Ok(At {
+            let target = RepositoryTarget {
                 place,
+                compression: Compression::ZSTD,
+            };
+            return Ok(At {
+                targets: vec![target],
                 config: None,
             });
         }
         let config = self.config()?;
+        let targets = match &self.at.repo {
+            Some(name) => vec![config.target(name)?],
+            None => config.targets(),
+        };
         Ok(At {
-            place: config.repository.place(),
+            targets,
             config: Some(config),
         })
     }
 
     /// The repository that was named, with absolute paths.
     fn named_place(&self) -> Result<Option<RepositoryPlace>, CliError> {
-        let Some(address) = &self.at.repository else {
-            return Ok(None);
-        };
-        let absolute = |path: &Path| {
-            std::path::absolute(path).map_err(|error| {
-                let text = format!("{} cannot be found: {error}", path.display());
-                CliError::new(Failure::Usage, text, None)
-            })
-        };
-        let address = match address.directory() {
-            Some(folder) => StoreAddress::local(absolute(&folder)?),
-            None => address.clone(),
-        };
-        let credentials = self.at.credentials.as_deref().map(absolute).transpose()?;
-        Ok(Some(RepositoryPlace {
-            address,
-            credentials,
-        }))
+        let address = self.at.repository.as_ref();
+        let place = address.map(|address| place_at(address, self.at.credentials.as_deref()));
+        place.transpose()
     }
+}
+
+/// A repository that is named outright, with absolute paths.
+fn place_at(
+    address: &StoreAddress,
+    credentials: Option<&Path>,
+) -> Result<RepositoryPlace, CliError> {
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_err(|error| {
+            let text = format!("{} cannot be found: {error}", path.display());
+            CliError::new(Failure::Usage, text, None)
+        })
+    };
+    let address = match address.directory() {
+        Some(folder) => StoreAddress::local(absolute(&folder)?),
+        None => address.clone(),
+    };
+    Ok(RepositoryPlace {
+        name: RepositoryName::default(),
+        address,
+        credentials: credentials.map(absolute).transpose()?,
+    })
 }
 
 /// Carries out what was typed.

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pgm_backup::{Context, Progress, ProgressSink, Repository};
-use pgm_mgmt::{BackupChoice, BackupDetails, BackupList, ClientError, Error, Gap, ServerBackups};
+use pgm_mgmt::{BackupChoice, BackupDetails, BackupList, ClientError, Error, ErrorCode, Gap};
 use pgm_proto::{ServerName, SystemId};
 use pgm_storage::Cancel;
 use pgm_wal::Spool;
 use pgm_wal::archive::{Archive, ArchiveError};
 use pgmd::config::Config;
+use pgmd::listing;
 use pgmd::operations::{self, Place};
 use pgmd::repository;
 
@@ -23,19 +24,24 @@ pub(super) fn on_place<T>(
     operation: impl FnOnce(&Context, Place<'_>) -> Result<T, Error>,
 ) -> Result<T, CliError> {
     let at = cx.at()?;
-    let bar = Arc::new(BarSink(Mutex::new(Some(Bar::new(cx.format)))));
-    let context = Context::new(Cancel::new(), bar.clone());
     let spool = at.spool_of(server);
     let place = Place {
-        repository: &at.place,
+        repository: at.place()?,
         spool: spool.as_deref(),
         server,
     };
-    let outcome = operation(&context, place);
+    with_bar(cx, |context| operation(context, place)).map_err(refused)
+}
+
+/// Carries something out in this process, with a progress bar.
+pub(super) fn with_bar<T>(cx: &Cx, operation: impl FnOnce(&Context) -> T) -> T {
+    let bar = Arc::new(BarSink(Mutex::new(Some(Bar::new(cx.format)))));
+    let context = Context::new(Cancel::new(), bar.clone());
+    let outcome = operation(&context);
     if let Some(bar) = bar.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
         bar.finish();
     }
-    outcome.map_err(refused)
+    outcome
 }
 
 /// Draws the progress of an operation in this process.
@@ -58,26 +64,23 @@ impl ProgressSink for BarSink {
 /// The backups of one server, or of all: those that are configured, else those that the repository has.
 pub(super) fn list(cx: &Cx, server: Option<&ServerName>) -> Result<BackupList, CliError> {
     let at = cx.at()?;
-    let repository = open(&at)?;
-    let servers: Vec<ServerName> = match (server, &at.config) {
-        (Some(server), _) => vec![known(&at, &repository, server)?],
-        (None, Some(config)) => config.servers.keys().cloned().collect(),
-        (None, None) => servers(&repository)?,
+    let servers: Option<Vec<ServerName>> = match (server, &at.config) {
+        (Some(server), _) => {
+            at.known(server)?;
+            Some(vec![server.clone()])
+        }
+        (None, Some(config)) => Some(config.servers.keys().cloned().collect()),
+        (None, None) => None,
     };
-    let servers = servers.into_iter().map(|server| {
-        let backups = repository::backups(&repository, &server).map_err(refused)?;
+    let gaps = |repository: &Repository, server: &ServerName| {
         let archive = Archive::new(Arc::clone(repository.storage()), server.clone());
-        let gaps = gaps(&at, &archive)
-            .map_err(|error| CliError::new(Failure::Failed, chain(&error), error.hint()))?;
-        Ok(ServerBackups {
-            server,
-            backups,
-            gaps,
+        gaps(&at, &archive).map_err(|error| Error {
+            code: ErrorCode::Repository,
+            text: chain(&error),
+            hint: error.hint(),
         })
-    });
-    Ok(BackupList {
-        servers: servers.collect::<Result<_, CliError>>()?,
-    })
+    };
+    listing::list(&at.places(), servers, gaps).map_err(refused)
 }
 
 /// Everything about one backup.
@@ -87,10 +90,8 @@ pub(super) fn info(
     backup: &BackupChoice,
 ) -> Result<BackupDetails, CliError> {
     let at = cx.at()?;
-    let repository = open(&at)?;
-    let server = known(&at, &repository, server)?;
-    let entry = repository::find(&repository, &server, backup).map_err(refused)?;
-    repository::details(&repository, &entry).map_err(refused)
+    at.known(server)?;
+    listing::first(&at.targets, |place| listing::info(place, server, backup)).map_err(refused)
 }
 
 /// The system that the repository holds under a server's name; none when there is no repository yet.
@@ -126,26 +127,22 @@ fn gaps(at: &At, archive: &Archive) -> Result<Vec<Gap>, ArchiveError> {
         .collect())
 }
 
-/// `server`, if it is configured; without a configuration, if the repository has anything of it.
-fn known(at: &At, repository: &Repository, server: &ServerName) -> Result<ServerName, CliError> {
-    if let Some(config) = &at.config {
-        let known = config.server(server).map(|_| server.clone());
-        return known.map_err(|error| CliError::from(error).with_failure(Failure::NotFound));
+impl At {
+    /// Refuses a server that is not configured; without a configuration, one of which the repository has nothing.
+    fn known(&self, server: &ServerName) -> Result<(), CliError> {
+        if let Some(config) = &self.config {
+            let known = config.server(server).map(|_| ());
+            return known.map_err(|error| CliError::from(error).with_failure(Failure::NotFound));
+        }
+        operations::refuse_unknown(&open(self)?, server).map_err(refused)
     }
-    operations::refuse_unknown(repository, server).map_err(refused)?;
-    Ok(server.clone())
-}
-
-fn servers(repository: &Repository) -> Result<Vec<ServerName>, CliError> {
-    let servers = repository.servers();
-    servers.map_err(|error| refused(repository::failure(&error)))
 }
 
 /// Opens the repository at `at`.
 pub(super) fn open(at: &At) -> Result<Repository, CliError> {
-    repository::open(&at.place).map_err(|error| refused(repository::failure(&error)))
+    repository::open(at.place()?).map_err(|error| refused(repository::failure(&error)))
 }
 
-fn refused(error: Error) -> CliError {
+pub(super) fn refused(error: Error) -> CliError {
     ClientError::Refused(error).into()
 }

@@ -1,4 +1,6 @@
-//! `pgm-cli repository`: which repository this host's WAL goes to.
+//! `pgm-cli repository`: which repository this host's WAL goes to; copies of repositories.
+
+mod copy;
 
 use std::process::ExitCode;
 
@@ -14,14 +16,18 @@ use crate::output::stdout::out;
 pub(super) fn run(cx: &Cx, command: &RepositoryCommand) -> Result<ExitCode, CliError> {
     match command {
         RepositoryCommand::Accept => accept(cx),
+        RepositoryCommand::Copy(arguments) => copy::run(cx, arguments),
     }
 }
 
 fn accept(cx: &Cx) -> Result<ExitCode, CliError> {
     let config = cx.config()?;
     let failed = |error: &pgm_backup::Error| ClientError::Refused(repository::failure(error));
-    let before = known_repository::read(&config.spool).map_err(|error| failed(&error))?;
-    let known = known_repository::accept(&config).map_err(|error| failed(&error))?;
+    let at = cx.at()?;
+    let place = at.place()?;
+    let before = known_repository::read(&config.spool, &place.name);
+    let before = before.map_err(|error| failed(&error))?;
+    let known = known_repository::accept(place, &config.spool).map_err(|error| failed(&error))?;
     if cx.format == Format::Json {
         print_json(&known);
         return Ok(ExitCode::SUCCESS);

@@ -17,8 +17,9 @@ pub(super) fn run(cx: &Cx, arguments: RetentionArguments) -> Result<ExitCode, Cl
         dry_run: arguments.dry_run,
     };
     let outcome = if arguments.offline || !daemon::is_running(cx)? {
-        let options = match cx.at()?.config {
-            Some(config) => pgmd::retention::with_policy(&config, options),
+        let at = cx.at()?;
+        let options = match &at.config {
+            Some(config) => pgmd::retention::with_policy(config, &at.place()?.name, options),
             None if options.policy.is_some() => options,
             None => return Err(no_policy()),
         };

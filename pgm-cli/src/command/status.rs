@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use pgm_mgmt::{DaemonStatus, Request, Response, ServerStatus};
+use pgm_mgmt::{DaemonStatus, RepositoryStatus, Request, Response, ServerStatus};
 use pgm_proto::Lsn;
 
 use super::{Cx, daemon, progress, status_details};
@@ -107,5 +107,44 @@ fn print_troubles(server: &ServerStatus) {
     }
     if let Some(error) = &server.repository_error {
         out!("\n{name}: {error}");
+    }
+    print_repositories(server);
+}
+
+/// Where the WAL goes, when there is more to say than the table does.
+fn print_repositories(server: &ServerStatus) {
+    let told = |one: &RepositoryStatus| {
+        one.error.is_some()
+            && one.error != server.last_error
+            && one.error != server.repository_error
+    };
+    let waits = |one: &RepositoryStatus| one.backlog_files > 0 || told(one);
+    if server.repositories.len() < 2 && !server.repositories.iter().any(waits) {
+        return;
+    }
+    for one in &server.repositories {
+        let archived = one
+            .archived_lsn
+            .map_or_else(|| "nothing".into(), |lsn| lsn.to_string());
+        let backlog = match one.backlog_files {
+            0 => String::new(),
+            files => format!(", {files} files of the spool wait"),
+        };
+        let backups = match one.backups {
+            Some(backups) => format!("{backups} backups"),
+            None => "cannot be looked at".to_owned(),
+        };
+        out!(
+            "\n{}: repository {} ({}): archived up to {archived}{backlog}; {backups}",
+            server.server,
+            one.repository,
+            one.place
+        );
+        if told(one) {
+            out!("{}", one.error.as_deref().unwrap_or_default());
+            if let Some(hint) = &one.hint {
+                out!("HINT: {hint}");
+            }
+        }
     }
 }

@@ -29,9 +29,13 @@ pub(super) fn run(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliE
 }
 
 fn get(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
-    let (repository, spool) = places(cx, arguments)?;
+    let (places, spool) = places(cx, arguments)?;
+    if let Some(delivered) = from_one_of(&places, arguments) {
+        return Ok(delivered);
+    }
+    // What is nowhere is judged by the first.
     let repository =
-        pgmd::repository::open(&repository).map_err(|error| stop(&error, error.hint()))?;
+        pgmd::repository::open(&places[0]).map_err(|error| stop(&error, error.hint()))?;
     let archive = Archive::new(Arc::clone(repository.storage()), arguments.server.clone());
     let spool = match spool {
         Some(spool) => Spool::find(spool).map_err(|error| stop(&error, error.hint()))?,
@@ -159,14 +163,29 @@ fn delivered(
     }
 }
 
+/// Delivers a whole file from whichever of several repositories has it.
+fn from_one_of(places: &[RepositoryPlace], arguments: &WalGetArguments) -> Option<ExitCode> {
+    if places.len() < 2 {
+        return None;
+    }
+    places.iter().find_map(|place| {
+        let repository = pgmd::repository::open(place).ok()?;
+        let archive = Archive::new(Arc::clone(repository.storage()), arguments.server.clone());
+        let size = archive.segment_size().ok()??;
+        let name = WalFileName::parse(&arguments.file, size).ok()?;
+        let found = archive.fetch(name, size, &arguments.path, None).ok()?;
+        matches!(found, Lookup::Delivered(Origin::Archive)).then_some(ExitCode::SUCCESS)
+    })
+}
+
 fn places(
     cx: &Cx,
     arguments: &WalGetArguments,
-) -> Result<(RepositoryPlace, Option<PathBuf>), CliError> {
+) -> Result<(Vec<RepositoryPlace>, Option<PathBuf>), CliError> {
     let at = cx.at()?;
     let named = arguments.spool.clone();
     let spool = named.or_else(|| at.spool_of(&arguments.server));
-    Ok((at.place, spool))
+    Ok((at.places(), spool))
 }
 
 /// The server's segment size, from whichever place knows it.

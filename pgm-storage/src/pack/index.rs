@@ -14,7 +14,7 @@ pub(super) const FOOTER_BYTES: usize = 32;
 const INDEX_HEAD_BYTES: usize = 8;
 const ENTRY_BYTES: usize = 20;
 
-const HEADER_MAGIC: [u8; 4] = *b"PGMP";
+pub(super) const HEADER_MAGIC: [u8; 4] = *b"PGMP";
 const INDEX_MAGIC: [u8; 4] = *b"PGMI";
 const FOOTER_MAGIC: [u8; 4] = *b"PGME";
 pub(super) const VERSION: u8 = 1;

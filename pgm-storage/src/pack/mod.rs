@@ -28,3 +28,8 @@ mod writer;
 pub use index::{FrameLocation, PACK_FRAMES_MAX, PackKind};
 pub use reader::PackReader;
 pub use writer::{PackSummary, PackWriter};
+
+/// Whether `start`, the first bytes of an object, are those of a pack.
+pub fn is_pack(start: &[u8]) -> bool {
+    start.starts_with(&index::HEADER_MAGIC)
+}

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use pgm_proto::TimelineId;
 use pgm_storage::{Cancel, Compression};
 
-use super::{Archive, ArchiveError, Stored};
+use super::{Archive, ArchiveError, SpoolRelease, Stored};
 use crate::{SegmentName, SegmentSize, Spool, SpoolListing, WalFileName};
 
 /// How often a waiting archiver looks whether it is cancelled.
@@ -114,7 +114,7 @@ impl ArchiveSignal {
     }
 }
 
-/// Archives one server's spool.
+/// Archives one server's spool into one archive; others may take from the same spool.
 #[derive(Debug)]
 pub struct Archiver {
     spool: Spool,
@@ -124,6 +124,9 @@ pub struct Archiver {
     /// Archived files that are still in the spool.
     done: HashSet<WalFileName>,
     permit: Permit,
+    /// Its number among the archivers of the spool, and what they tell each other.
+    number: usize,
+    release: SpoolRelease,
 }
 
 /// Says whether this archiver may write to the archive now; asked before each write, so it has to be quick when the answer is
@@ -185,6 +188,8 @@ impl Archiver {
             signal: ArchiveSignal::default(),
             done: HashSet::new(),
             permit: Permit::default(),
+            number: 0,
+            release: SpoolRelease::new(1),
         }
     }
 
@@ -192,6 +197,15 @@ impl Archiver {
     #[must_use]
     pub fn permitted_by(mut self, ask: Box<AskPermit>) -> Self {
         self.permit = Permit(Some(ask));
+        self
+    }
+
+    /// The archiver with this number, from 0, of those that share `release`: a file leaves the spool when all of them
+    /// have it.
+    #[must_use]
+    pub fn sharing(mut self, number: usize, release: SpoolRelease) -> Self {
+        self.number = number;
+        self.release = release;
         self
     }
 
@@ -280,10 +294,21 @@ impl Archiver {
         let queue = queue(&listing, partials);
         if partials == Partials::All {
             // They may have grown since the last look.
-            self.done
-                .retain(|file| !matches!(file, WalFileName::Partial(_)));
+            self.done.retain(|file| {
+                let unfinished = matches!(file, WalFileName::Partial(_));
+                if unfinished {
+                    self.release.grown(self.number, *file);
+                }
+                !unfinished
+            });
         }
-        self.done.retain(|file| queue.contains(file));
+        self.done.retain(|file| {
+            let there = queue.contains(file);
+            if !there {
+                self.release.gone(*file);
+            }
+            there
+        });
         let keep = listing.segments.last().copied();
         let mut pass = Pass {
             backlog: 0,
@@ -361,8 +386,9 @@ impl Archiver {
             WalFileName::Partial(name) => is_left(name.timeline, listing),
             _ => true,
         };
-        if was_left && !self.may_stay(file, keep) {
+        if self.release.stored(self.number, file) && was_left && !self.may_stay(file, keep) {
             self.spool.remove(file)?;
+            self.release.gone(file);
             self.done.remove(&file);
         }
         Ok(())

@@ -15,6 +15,7 @@ use pgm_proto::Secret;
 use super::edit::{self, Place, PlaceSection};
 use super::entry::Entry;
 use super::error::{ConfigError, nearest};
+use super::member::{Member, MemberGroup};
 use super::registry::Setting;
 use super::section::surroundings;
 use super::settings::{self, Config};
@@ -28,7 +29,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     text: String,
-    server: Option<String>,
+    member: Option<Member>,
 }
 
 impl Key {
@@ -38,10 +39,8 @@ impl Key {
             Some(rest) => format!("servers.{rest}"),
             None => text.to_owned(),
         };
-        let server = text
-            .strip_prefix("servers.")
-            .map(|rest| rest.split('.').next().unwrap_or(rest).to_owned());
-        Self { text, server }
+        let member = Member::of_key(&text);
+        Self { text, member }
     }
 
     /// The full name.
@@ -51,8 +50,8 @@ impl Key {
 
     /// Its declaration.
     pub fn setting(&self) -> Result<&'static Setting, ConfigError> {
-        let declared = match &self.server {
-            Some(server) => self.text.replacen(&format!(".{server}"), ".NAME", 1),
+        let declared = match &self.member {
+            Some(member) => self.text.replacen(&member.key(), member.group.section(), 1),
             None => self.text.clone(),
         };
         let all = settings::all();
@@ -60,8 +59,8 @@ impl Key {
         found.ok_or_else(|| {
             let known: Vec<String> = all
                 .iter()
-                .map(|setting| match &self.server {
-                    Some(server) => setting.key.replace("NAME", server),
+                .map(|setting| match &self.member {
+                    Some(member) => setting.key.replace("NAME", &member.name),
                     None => setting.key.to_owned(),
                 })
                 .collect();
@@ -71,8 +70,8 @@ impl Key {
 
     fn place(&self) -> Place<'_> {
         let (section, name) = self.text.rsplit_once('.').unwrap_or(("", &self.text));
-        let section = match (&self.server, section) {
-            (Some(server), _) => PlaceSection::Server(server),
+        let section = match (&self.member, section) {
+            (Some(member), _) => PlaceSection::Member(member),
             (None, "") => PlaceSection::Top,
             (None, group) => PlaceSection::Group(group),
         };
@@ -95,11 +94,10 @@ impl Config {
         if !found.is_empty() {
             return Ok(found);
         }
-        if let Some(server) = key.server.as_deref().filter(|name| !self.has_server(name)) {
-            return Err(ConfigError::UnknownServer {
-                file: self.file.clone(),
-                server: server.to_owned(),
-                known: self.servers.keys().map(ToString::to_string).collect(),
+        if let Some(member) = key.member.as_ref().filter(|member| !self.has(member)) {
+            return Err(match member.group {
+                MemberGroup::Servers => self.unknown_server(&member.name),
+                MemberGroup::Repositories => self.unknown_repository(&member.name),
             });
         }
         let known: Vec<&str> = self
@@ -110,8 +108,14 @@ impl Config {
         Err(ConfigError::unknown_setting(key.as_str(), &known))
     }
 
-    fn has_server(&self, name: &str) -> bool {
-        self.servers.keys().any(|server| server.as_str() == name)
+    fn has(&self, member: &Member) -> bool {
+        let name = member.name.as_str();
+        match member.group {
+            MemberGroup::Servers => self.servers.keys().any(|known| known.as_str() == name),
+            MemberGroup::Repositories => {
+                self.repositories.keys().any(|known| known.as_str() == name)
+            }
+        }
     }
 
     /// Sets `key` in the file of this configuration to `value`, as it is typed; to its default when there is none.
@@ -176,8 +180,8 @@ pub(super) fn changed_text(
     value: Option<&str>,
 ) -> Result<String, ConfigError> {
     let before = reader::parse(file, text, &[])?;
-    if let Some(server) = &key.server {
-        before.entries_of(Some(&format!("servers.{server}")))?;
+    if let Some(member) = &key.member {
+        before.entries_of(Some(&member.key()))?;
     }
     let source = Source { file, text };
     let new = match value {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::change::Key;
 use super::error::ConfigError;
+use super::member::{Member, MemberGroup};
 use super::sample::quoted;
 use super::section::surroundings;
 use super::settings;
@@ -53,7 +54,7 @@ impl Draft {
         for setting in settings::all() {
             let (section, name) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
             let Some(value) = self.values.get(setting.key) else {
-                continue; // among them all of a server
+                continue; // among them all of a server or repository
             };
             if section.is_empty() {
                 entry(&mut text, "    ", name, value);
@@ -67,24 +68,33 @@ impl Draft {
             entry(&mut text, "        ", name, value);
         }
         close(&mut text, group);
-        self.servers(&mut text);
+        for group in [MemberGroup::Repositories, MemberGroup::Servers] {
+            self.members(group, &mut text);
+        }
         text + ")\n"
     }
 
-    fn servers(&self, text: &mut String) {
-        text.push_str("    servers: {\n");
-        let name = |key: &'_ String| {
-            let name = key.strip_prefix("servers.")?.split_once('.')?.0;
-            Some(name.to_owned())
-        };
-        let names: BTreeSet<String> = self.values.keys().filter_map(name).collect();
-        for server in names {
-            let _ = writeln!(text, "        {}: (", quoted(&server));
+    fn members(&self, group: MemberGroup, text: &mut String) {
+        let field = group.field();
+        let names: BTreeSet<String> = self
+            .values
+            .keys()
+            .filter_map(|key| Member::of_key(key))
+            .filter(|member| member.group == group)
+            .map(|member| member.name)
+            .collect();
+        if names.is_empty() && group != MemberGroup::Servers {
+            return;
+        }
+        let _ = writeln!(text, "    {field}: {{");
+        for member in names {
+            let _ = writeln!(text, "        {}: (", quoted(&member));
             for setting in settings::all() {
-                let Some(name) = setting.key.strip_prefix("servers.NAME.") else {
+                let inside = setting.key.strip_prefix(group.section());
+                let Some(name) = inside.and_then(|rest| rest.strip_prefix('.')) else {
                     continue;
                 };
-                if let Some(value) = self.values.get(&format!("servers.{server}.{name}")) {
+                if let Some(value) = self.values.get(&format!("{field}.{member}.{name}")) {
                     entry(text, "            ", name, value);
                 }
             }

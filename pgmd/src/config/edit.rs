@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::error::ConfigError;
+use super::member::{Member, MemberGroup};
 use super::source::{Entries, Field, Piece, Source};
 
 /// Where a setting stands: its section, if it is not at the top, and its name.
@@ -23,8 +24,8 @@ pub(super) enum PlaceSection<'k> {
     Top,
     /// In the parentheses of this field.
     Group(&'k str),
-    /// In those of this server.
-    Server(&'k str),
+    /// In those of this server or repository.
+    Member(&'k Member),
 }
 
 /// The text with `value` (in RON) at `place`.
@@ -109,25 +110,27 @@ fn section<'a, 'k>(
             Some(piece) => there(piece, &format!("`{group}`")),
             None => Ok(Found::Missing(group)),
         },
-        PlaceSection::Server(server) => {
-            let servers = match in_top("servers") {
-                Some(piece) => source.value(piece, "`servers`")?,
+        PlaceSection::Member(member) => {
+            let (field, word) = (member.group.field(), member.group.word());
+            let members = match in_top(field) {
+                Some(piece) => source.value(piece, &format!("`{field}`"))?,
                 None => Entries(Vec::new()),
             };
-            for (key, piece) in servers.0 {
-                if source.value::<String>(key, "a server's name")? == server {
-                    return there(piece, &format!("the server `{server}`"));
+            for (key, piece) in members.0 {
+                if source.value::<String>(key, &format!("a {word}'s name"))? == member.name {
+                    return there(piece, &member.to_string());
                 }
             }
-            let text = format!("there is no server `{server}`");
+            let text = format!("there is no {word} `{}`", member.name);
             Err(source.error_in(source.text, text, None))
         }
     }
 }
 
-/// The field after which a new one goes: the last, but before the servers, which are long.
+/// The field after which a new one goes: the last, but before servers and repositories, which are long.
 fn neighbour<'a, 'f>(fields: &'f [Field<'a>]) -> Option<&'f Field<'a>> {
-    let last = fields.iter().rev().find(|field| field.name != "servers");
+    let long = |name: &str| MemberGroup::ALL.iter().any(|group| group.field() == name);
+    let last = fields.iter().rev().find(|field| !long(field.name));
     last.or(fields.last())
 }
 

@@ -1,7 +1,8 @@
 //! One setting of a configuration with its value: what `conf ls` lists, and what a reload compares.
 
-use pgm_proto::{Secret, ServerName};
+use pgm_proto::Secret;
 
+use super::member::Member;
 use super::registry::{ReloadClass, Setting};
 
 /// A setting of a configuration that was read.
@@ -11,8 +12,8 @@ pub struct Entry {
     pub key: String,
     /// Its declaration.
     pub setting: &'static Setting,
-    /// The server it belongs to, when it belongs to one.
-    pub server: Option<ServerName>,
+    /// The server or further repository it belongs to, when it belongs to one.
+    pub member: Option<Member>,
     /// Its value for everybody to see; none when it has none.
     pub value: Option<String>,
     /// The line of the file that says so, from 1; none for a default.

@@ -46,6 +46,16 @@ pub enum ConfigError {
         /// The names that are there.
         known: Vec<String>,
     },
+    /// A repository is asked for that is not in it.
+    #[error("there is no repository `{repository}` in {}", file.display())]
+    UnknownRepository {
+        /// The file.
+        file: PathBuf,
+        /// The name that was asked for.
+        repository: String,
+        /// The names that are there.
+        known: Vec<String>,
+    },
     /// A setting is asked for that does not exist.
     #[error("there is no setting `{key}`")]
     UnknownSetting {
@@ -112,6 +122,9 @@ impl ConfigError {
                 file.display()
             )),
             Self::UnknownServer { server, known, .. } => Some(nearest_hint(server, known)),
+            Self::UnknownRepository {
+                repository, known, ..
+            } => Some(nearest_hint(repository, known)),
         }
     }
 }

@@ -13,6 +13,7 @@ mod draft;
 mod edit;
 mod entry;
 mod error;
+mod member;
 mod os_user;
 mod reader;
 mod reference;
@@ -25,23 +26,26 @@ mod value;
 
 use std::path::{Path, PathBuf};
 
-use pgm_proto::ServerName;
+use pgm_storage::StoreAddress;
 
-use crate::place::RepositoryPlace;
+use pgm_proto::{RepositoryName, ServerName};
+
+use crate::place::{RepositoryPlace, RepositoryTarget};
 
 pub use change::{Before, Key};
 pub use draft::Draft;
 pub use entry::Entry;
 pub use error::ConfigError;
 pub(crate) use error::nearest_hint;
+pub use member::{Member, MemberGroup};
 pub use os_user::OsUser;
 pub use reference::{REGENERATE, page as reference_page};
 pub use registry::{DefaultValue, ReloadClass, Setting};
 use sample::quoted;
 pub use sample::{Sample, sample};
 pub use settings::{
-    Config, HooksConfig, LoggingConfig, ManagementConfig, MetricsConfig, RepositoryConfig,
-    ServerConfig, VerifyConfig, all as settings,
+    Config, FurtherRepositoryConfig, HooksConfig, LoggingConfig, ManagementConfig, MetricsConfig,
+    RepositoryConfig, ServerConfig, VerifyConfig, all as settings,
 };
 pub use value::{
     ByteSize, ConninfoText, Form, HookCommand, Kind, LogLevel, LogMode, LogType, MasterKeySource,
@@ -60,10 +64,24 @@ impl RepositoryConfig {
     pub fn place(&self) -> RepositoryPlace {
         match &self.url {
             Some(address) => RepositoryPlace {
+                name: RepositoryName::default(),
                 address: address.clone(),
                 credentials: self.credentials_file.clone(),
             },
             None => RepositoryPlace::local(&self.path),
+        }
+    }
+}
+
+impl FurtherRepositoryConfig {
+    /// Where it is; `name` is its name.
+    fn place(&self, name: &RepositoryName) -> RepositoryPlace {
+        let folder = self.path.clone().unwrap_or_default();
+        let local = || StoreAddress::local(folder);
+        RepositoryPlace {
+            name: name.clone(),
+            address: self.url.clone().unwrap_or_else(local),
+            credentials: self.credentials_file.clone(),
         }
     }
 }
@@ -116,13 +134,48 @@ impl Config {
 
     /// The entry of `server`.
     pub fn server(&self, server: &ServerName) -> Result<&ServerConfig, ConfigError> {
-        self.servers
-            .get(server)
-            .ok_or_else(|| ConfigError::UnknownServer {
-                file: self.file.clone(),
-                server: server.to_string(),
-                known: self.servers.keys().map(ToString::to_string).collect(),
-            })
+        let entry = self.servers.get(server);
+        entry.ok_or_else(|| self.unknown_server(server.as_str()))
+    }
+
+    /// Every repository, the one named `default` first.
+    pub fn targets(&self) -> Vec<RepositoryTarget> {
+        let first = RepositoryTarget {
+            place: self.repository.place(),
+            compression: self.repository.compression,
+        };
+        let further = self
+            .repositories
+            .iter()
+            .map(|(name, entry)| RepositoryTarget {
+                place: entry.place(name),
+                compression: entry.compression,
+            });
+        std::iter::once(first).chain(further).collect()
+    }
+
+    /// The repository of this name.
+    pub fn target(&self, name: &RepositoryName) -> Result<RepositoryTarget, ConfigError> {
+        let mut targets = self.targets().into_iter();
+        let found = targets.find(|target| target.place.name == *name);
+        found.ok_or_else(|| self.unknown_repository(name.as_str()))
+    }
+
+    fn unknown_server(&self, server: &str) -> ConfigError {
+        ConfigError::UnknownServer {
+            file: self.file.clone(),
+            server: server.to_owned(),
+            known: self.servers.keys().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn unknown_repository(&self, repository: &str) -> ConfigError {
+        let names = self.targets().into_iter();
+        ConfigError::UnknownRepository {
+            file: self.file.clone(),
+            repository: repository.to_owned(),
+            known: names.map(|target| target.place.name.to_string()).collect(),
+        }
     }
 }
 

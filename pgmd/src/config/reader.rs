@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use pgm_proto::{Defaults, ServerName};
+use pgm_proto::{Defaults, RepositoryName, ServerName};
 
 use super::entry::Entry;
 use super::error::ConfigError;
+use super::member::{Member, MemberGroup};
 use super::os_user::OsUser;
 use super::registry::Group;
 use super::section::{Reading, Section, surroundings};
-use super::settings::{Config, ServerConfig};
+use super::settings::{Config, FurtherRepositoryConfig, ServerConfig};
 use super::source::{Entries, Source};
 
 /// A configuration is small; a larger file is something else.
@@ -68,6 +69,7 @@ pub(super) fn parse(file: &Path, text: &str, in_force: &[Entry]) -> Result<Confi
     let top = Section::top(&reading)?;
     let mut config = Config::read(&top)?;
     config.connection_defaults = connection_defaults(&config);
+    config.repositories = repositories(&reading, &top)?;
     config.servers = servers(&reading, &top, &config.connection_defaults)?;
     config.entries = reading.entries.take();
     config.file = absolute;
@@ -84,6 +86,43 @@ fn connection_defaults(config: &Config) -> Defaults {
         application_name: Some("pgmd".to_owned()),
         ssl_directory: user.home.map(|home| home.join(".postgresql")),
     }
+}
+
+/// The further repositories; none when the field is not there.
+fn repositories<'a>(
+    reading: &Reading<'a>,
+    top: &Section<'a, '_>,
+) -> Result<BTreeMap<RepositoryName, FurtherRepositoryConfig>, ConfigError> {
+    let source = reading.source;
+    let Some(piece) = top.piece("repositories") else {
+        return Ok(BTreeMap::new());
+    };
+    let Entries(entries) = source.value(piece, "`repositories`")?;
+    let mut repositories = BTreeMap::new();
+    for (key, value) in entries {
+        let name: RepositoryName = source.parsed(key, "a repository's name")?;
+        if name == RepositoryName::default() {
+            let text = format!("`{name}` is the name of the one in `repository`");
+            let hint = "give this one another name".to_owned();
+            return Err(source.error(key, text, Some(hint)));
+        }
+        if repositories.contains_key(&name) {
+            let text = format!("the repository `{name}` is there twice");
+            return Err(source.error(key, text, None));
+        }
+        let member = Member {
+            group: MemberGroup::Repositories,
+            name: name.to_string(),
+        };
+        let section = Section::member(reading, member, value)?;
+        let repository = FurtherRepositoryConfig::read(&section)?;
+        if repository.path.is_some() == repository.url.is_some() {
+            let text = format!("the repository `{name}` needs either `path` or `url`");
+            return Err(section.error(text, None));
+        }
+        repositories.insert(name, repository);
+    }
+    Ok(repositories)
 }
 
 fn servers<'a>(
@@ -105,7 +144,11 @@ fn servers<'a>(
         if servers.contains_key(&name) {
             return Err(source.error(key, format!("the server `{name}` is there twice"), None));
         }
-        let section = Section::server(reading, name.clone(), value)?;
+        let member = Member {
+            group: MemberGroup::Servers,
+            name: name.to_string(),
+        };
+        let section = Section::member(reading, member, value)?;
         let mut server = ServerConfig::read(&section)?;
         if server.backup_max_rate.is_some() && server.backup_max_rate_kib.is_some() {
             let text =

@@ -64,6 +64,11 @@ why, and pgmd goes on with the configuration it has. Servers come and go with a 
 name a command (hooks, `master_key`).
 ";
 
+const REPOSITORIES: &str = "\
+`repositories` is a map from names to settings: `repositories: { \"offsite\": (url: \"s3://bucket/pgm\"), }`. WAL goes to all of them and to the one in
+`repository`, whose name is `default`; a backup, too, unless it says where. They come and go with a reload.
+";
+
 const SERVERS: &str = "\
 `servers` is a map from names to settings: `servers: { \"prod\": (conninfo: \"…\"), }`. A name has letters, digits, `_` and `-`.
 ";
@@ -91,6 +96,7 @@ fn heading(group: &str) -> String {
     let (title, text) = match group {
         "" => ("Top level", String::new()),
         "servers.NAME" => ("servers", format!("{SERVERS}\n")),
+        "repositories.NAME" => ("repositories", format!("{REPOSITORIES}\n")),
         group => (group, format!("Inside `{group}: ( … )`.\n\n")),
     };
     format!(

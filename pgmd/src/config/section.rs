@@ -7,10 +7,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use pgm_proto::{Secret, ServerName};
+use pgm_proto::Secret;
 
 use super::entry::Entry;
 use super::error::{ConfigError, nearest, nearest_hint};
+use super::member::Member;
 use super::registry::{DefaultValue, Setting, read};
 use super::settings;
 use super::source::{Field, Piece, Source};
@@ -31,8 +32,8 @@ pub(super) struct Section<'a, 'r> {
     reading: &'r Reading<'a>,
     /// Its dotted name in the registry; empty at the top.
     name: &'static str,
-    /// The server, in the section of one.
-    server: Option<ServerName>,
+    /// The server or repository, in the section of one.
+    member: Option<Member>,
     /// Its own piece of the text, when it is there.
     piece: Option<Piece<'a>>,
     fields: BTreeMap<&'a str, Piece<'a>>,
@@ -48,29 +49,28 @@ impl<'a, 'r> Section<'a, 'r> {
         Self::with_fields(reading, "", None, None, fields)
     }
 
-    /// The section of `server`, which is `piece`.
-    pub(super) fn server(
+    /// The section of `member`, which is `piece`.
+    pub(super) fn member(
         reading: &'r Reading<'a>,
-        server: ServerName,
+        member: Member,
         piece: Piece<'a>,
     ) -> Result<Self, ConfigError> {
-        let fields = reading
-            .source
-            .fields(piece, &format!("the server `{server}`"))?;
-        Self::with_fields(reading, "servers.NAME", Some(server), Some(piece), fields)
+        let fields = reading.source.fields(piece, &member.to_string())?;
+        let section = member.group.section();
+        Self::with_fields(reading, section, Some(member), Some(piece), fields)
     }
 
     fn with_fields(
         reading: &'r Reading<'a>,
         name: &'static str,
-        server: Option<ServerName>,
+        member: Option<Member>,
         piece: Option<Piece<'a>>,
         fields: Vec<Field<'a>>,
     ) -> Result<Self, ConfigError> {
         let mut section = Self {
             reading,
             name,
-            server,
+            member,
             piece,
             fields: BTreeMap::new(),
         };
@@ -105,7 +105,7 @@ impl<'a, 'r> Section<'a, 'r> {
             return Ok(Section {
                 reading: self.reading,
                 name,
-                server: self.server.clone(),
+                member: self.member.clone(),
                 piece,
                 fields: self.fields.clone(),
             });
@@ -135,8 +135,8 @@ impl<'a, 'r> Section<'a, 'r> {
     pub(super) fn take<T: Value>(&self, setting: &'static Setting) -> Result<T, ConfigError> {
         let name = setting.key.rsplit('.').next().unwrap_or(setting.key);
         let source = self.reading.source;
-        let what = match &self.server {
-            Some(server) => format!("`{name}` of `{server}`"),
+        let what = match &self.member {
+            Some(member) => format!("`{name}` of `{}`", member.name),
             None => format!("`{}`", setting.key),
         };
         let (value, line) = match self.fields.get(name) {
@@ -177,14 +177,14 @@ impl<'a, 'r> Section<'a, 'r> {
         value: T,
         line: Option<usize>,
     ) -> T {
-        let key = match &self.server {
-            Some(server) => format!("servers.{server}.{name}"),
+        let key = match &self.member {
+            Some(member) => format!("{}.{name}", member.key()),
             None => setting.key.to_owned(),
         };
         let mut entry = Entry {
             key,
             setting,
-            server: self.server.clone(),
+            member: self.member.clone(),
             value: value.shown(),
             line,
             pending: None,
@@ -209,8 +209,8 @@ impl<'a, 'r> Section<'a, 'r> {
     }
 
     fn describe(&self) -> String {
-        match (&self.server, self.name) {
-            (Some(server), _) => format!("the server `{server}`"),
+        match (&self.member, self.name) {
+            (Some(member), _) => member.to_string(),
             (None, "") => "the configuration".to_owned(),
             (None, name) => format!("`{name}`"),
         }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pgm_backup::retention::RetentionPolicy;
-use pgm_proto::{ConnInfo, Defaults, ServerName, SlotName};
+use pgm_proto::{ConnInfo, Defaults, RepositoryName, ServerName, SlotName};
 use pgm_storage::{Compression, StoreAddress};
 
 use super::ConfigError;
@@ -79,6 +79,8 @@ settings! {
         file: PathBuf;
         /// What completes the servers' connection strings.
         connection_defaults: Defaults;
+        /// The repositories beside the one named `default`.
+        repositories: BTreeMap<RepositoryName, FurtherRepositoryConfig>;
         /// The servers to protect.
         servers: BTreeMap<ServerName, ServerConfig>;
         /// Every setting with its value and where that comes from, in the order of the reference page.
@@ -133,6 +135,23 @@ settings! {
         /// Where PostgreSQL's programs are looked for before PATH and the places of distributions: folders that hold the
         /// programs, or folders such as 17/bin.
         postgres_bin: Option<ProgramFolders> = Unset("PATH and the usual places"), Live;
+    }
+}
+
+settings! {
+    /// A further repository.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct FurtherRepositoryConfig in "repositories.NAME" {
+        /// Its folder; relative ones start at the configuration's folder.
+        path: Option<PathBuf> = Unset("it is at url"), NewWorkers;
+        /// Its address, when it is far: s3://…, azure://…, gs://…, sftp://… (docs/stores.md).
+        url: Option<StoreAddress> = Unset("it is in path"), NewWorkers;
+        /// The file with the credentials for url, lines NAME=value; only pgmd's user (and group) may be able to read it.
+        credentials_file: Option<PathBuf> = Unset("the environment has them, or the host's own identity does"), NewWorkers;
+        /// How backups and WAL are compressed there: zstd:1 to zstd:19, lz4, gzip:1 to gzip:9, none.
+        compression: Compression = Is("zstd:3"), NewWorkers;
+        /// Which backups are kept there, when not as everywhere.
+        retention: Option<RetentionPolicy> = Unset("as for the server, or for all servers"), Live;
     }
 }
 
@@ -270,9 +289,11 @@ macro_rules! switched_by_port {
 
 switched_by_port!(ManagementConfig, MetricsConfig);
 
-/// Every setting there is, in the order of the reference page; those of a server once, as `servers.NAME.…`.
+/// Every setting there is, in the order of the reference page; those of a server once, as `servers.NAME.…`, and those of a
+/// further repository as `repositories.NAME.…`.
 pub fn all() -> Vec<&'static Setting> {
     let mut settings = Config::settings();
+    settings.extend(FurtherRepositoryConfig::settings());
     settings.extend(ServerConfig::settings());
     settings
 }

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use pgm_mgmt::{
-    BackupChoice, BackupList, BackupOptions, Error, ErrorCode, JobKind, Pong, Request, Response,
-    RestoreOptions, RunningJobs, ServerBackups, ServerMode, Stopping,
+    BackupChoice, BackupOptions, Error, ErrorCode, JobKind, Pong, Request, Response,
+    RestoreOptions, RunningJobs, ServerMode, Stopping,
 };
 use pgm_proto::ServerName;
 
 use super::caller::Caller;
+use super::choice::Wanted;
 use super::operations::{self, Mark, mark};
 use super::{audited, configuration, details, jobs, status};
+use crate::listing;
+use crate::place::RepositoryPlace;
 use crate::repository;
 use crate::supervisor::{Daemon, JobRequest, JobTicket};
 use crate::worker::Task;
@@ -31,7 +34,13 @@ pub(super) async fn answer(
 ) -> Result<Answer, Error> {
     let name = request.name();
     let audited = audited::begin(daemon, caller, &request);
-    let answer = carry_out(daemon, caller, request).await;
+    let answer = match request {
+        Request::On {
+            repository,
+            request,
+        } => carry_out(daemon, caller, Wanted(Some(&repository)), *request).await,
+        request => carry_out(daemon, caller, Wanted(None), request).await,
+    };
     daemon.tally().request(name, &answer);
     if let Some(audited) = audited {
         audited.end(daemon, &answer);
@@ -42,6 +51,7 @@ pub(super) async fn answer(
 async fn carry_out(
     daemon: &Arc<Daemon>,
     caller: &Caller,
+    on: Wanted<'_>,
     request: Request,
 ) -> Result<Answer, Error> {
     caller.may(&request)?;
@@ -60,26 +70,35 @@ async fn carry_out(
             }
             Response::StatusDetails(details::details(daemon, server).await?)
         }
-        Request::Backup { server, options } => return backup(daemon, caller, &server, options),
-        Request::ListBackups { server } => list(daemon, server).await?,
-        Request::Info { server, backup } => backup_details(daemon, server, backup).await?,
-        Request::Restore(options) => return restore(daemon, caller, options),
+        Request::Backup { server, options } => {
+            return backup(daemon, caller, on, &server, options);
+        }
+        Request::ListBackups { server } => list(daemon, on, server).await?,
+        Request::Info { server, backup } => backup_details(daemon, on, server, backup).await?,
+        Request::Restore(options) => return restore(daemon, caller, on, options),
         Request::Delete {
             server,
             backup,
             force,
-        } => return operations::delete(daemon, caller, &server, Task::Delete { backup, force }),
-        Request::Retain { server, backup } => mark(daemon, server, backup, Mark::Retain).await?,
-        Request::Expunge { server, backup } => mark(daemon, server, backup, Mark::Expunge).await?,
+        } => {
+            let task = Task::Delete { backup, force };
+            return operations::delete(daemon, caller, on, &server, task);
+        }
+        Request::Retain { server, backup } => {
+            mark(daemon, on, server, backup, Mark::Retain).await?
+        }
+        Request::Expunge { server, backup } => {
+            mark(daemon, on, server, backup, Mark::Expunge).await?
+        }
         Request::Annotate {
             server,
             backup,
             change,
-        } => mark(daemon, server, backup, Mark::Annotate(change)).await?,
-        Request::Verify(options) => return operations::verify(daemon, caller, options),
-        Request::Archive(options) => return operations::archive(daemon, caller, options).await,
+        } => mark(daemon, on, server, backup, Mark::Annotate(change)).await?,
+        Request::Verify(options) => return operations::verify(daemon, caller, on, options),
+        Request::Archive(options) => return operations::archive(daemon, caller, on, options).await,
         Request::Retention(options) => {
-            return operations::retain_by_policy(daemon, caller, options);
+            return operations::retain_by_policy(daemon, caller, on, options);
         }
         Request::Progress => Response::Jobs(RunningJobs {
             jobs: daemon.jobs().progress(),
@@ -88,7 +107,14 @@ async fn carry_out(
         Request::ListJobs { server, scope } => jobs::list(daemon, server.as_ref(), scope),
         Request::Job { job } => Response::Job(daemon.jobs().record(job)?),
         Request::Follow { job } => return daemon.jobs().attach(job).map(Answer::Job),
-        Request::Start(request) => return Box::pin(jobs::start(daemon, caller, *request)).await,
+        // One repository is named once, and for something.
+        Request::On { .. } => {
+            let text = "a repository is named within a request for another one";
+            return Err(Error::new(ErrorCode::BadRequest, text));
+        }
+        Request::Start(request) => {
+            return Box::pin(jobs::start(daemon, caller, on, *request)).await;
+        }
         Request::Mode { server, set: None } => Response::Mode(daemon.mode_report(&server)?),
         Request::Mode {
             server,
@@ -126,6 +152,7 @@ fn pong(daemon: &Daemon) -> Pong {
 fn backup(
     daemon: &Arc<Daemon>,
     caller: &Caller,
+    on: Wanted<'_>,
     server: &ServerName,
     mut options: BackupOptions,
 ) -> Result<Answer, Error> {
@@ -147,6 +174,7 @@ fn backup(
         caller,
         kind: JobKind::Backup,
         server,
+        repositories: on.all(&daemon.config())?,
         task,
     };
     daemon.start_job(asked).map(Answer::Job)
@@ -166,6 +194,7 @@ fn refuse_offline(daemon: &Daemon, server: &ServerName) -> Result<(), Error> {
 fn restore(
     daemon: &Arc<Daemon>,
     caller: &Caller,
+    on: Wanted<'_>,
     options: RestoreOptions,
 ) -> Result<Answer, Error> {
     let server = options.server.clone();
@@ -174,52 +203,50 @@ fn restore(
         caller,
         kind: JobKind::Restore,
         server: &server,
+        repositories: on.all(&daemon.config())?,
         task: Task::Restore { options },
     };
     daemon.start_job(asked).map(Answer::Job)
 }
 
-async fn list(daemon: &Daemon, server: Option<ServerName>) -> Result<Response, Error> {
+async fn list(
+    daemon: &Daemon,
+    on: Wanted<'_>,
+    server: Option<ServerName>,
+) -> Result<Response, Error> {
     let config = daemon.config();
     if let Some(server) = &server {
         daemon.server(server)?;
     }
     let receivers = daemon.receivers();
+    let targets = on.all(&config)?;
     let servers: Vec<ServerName> = match server {
         Some(server) => vec![server],
         None => config.servers.keys().cloned().collect(),
     };
     blocking(move || {
-        let repository = repository::open(&config.repository.place())
-            .map_err(|error| repository::failure(&error))?;
-        let mut listed = Vec::new();
-        for server in servers {
-            let gaps = receivers.iter().find(|receiver| receiver.server == server);
-            listed.push(ServerBackups {
-                backups: repository::backups(&repository, &server)?,
-                gaps: gaps
-                    .map(|receiver| receiver.gaps.clone())
-                    .unwrap_or_default(),
-                server,
-            });
-        }
-        Ok(Response::Backups(BackupList { servers: listed }))
+        let places: Vec<RepositoryPlace> = targets.into_iter().map(|target| target.place).collect();
+        let gaps = |_: &_, server: &ServerName| {
+            let receiver = receivers.iter().find(|receiver| receiver.server == *server);
+            Ok(receiver
+                .map(|receiver| receiver.gaps.clone())
+                .unwrap_or_default())
+        };
+        listing::list(&places, Some(servers), gaps).map(Response::Backups)
     })
     .await
 }
 
 async fn backup_details(
     daemon: &Daemon,
+    on: Wanted<'_>,
     server: ServerName,
     backup: BackupChoice,
 ) -> Result<Response, Error> {
     daemon.server(&server)?;
-    let config = daemon.config();
+    let targets = on.all(&daemon.config())?;
     blocking(move || {
-        let repository = repository::open(&config.repository.place())
-            .map_err(|error| repository::failure(&error))?;
-        let entry = repository::find(&repository, &server, &backup)?;
-        let details = repository::details(&repository, &entry)?;
+        let details = listing::first(&targets, |place| listing::info(place, &server, &backup))?;
         Ok(Response::Backup(Box::new(details)))
     })
     .await

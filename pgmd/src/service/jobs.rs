@@ -7,6 +7,7 @@ use tracing::{debug, info};
 
 use super::answer::{Answer, answer};
 use super::caller::Caller;
+use super::choice::Wanted;
 use crate::supervisor::Daemon;
 
 /// Which version of the protocol both speak, and for whom the daemon takes the caller.
@@ -25,8 +26,16 @@ pub(super) fn hello(caller: &Caller, hello: &Hello) -> Result<Response, Error> {
 pub(super) async fn start(
     daemon: &Arc<Daemon>,
     caller: &Caller,
+    on: Wanted<'_>,
     request: pgm_mgmt::Request,
 ) -> Result<Answer, Error> {
+    let request = match on.0 {
+        Some(repository) => pgm_mgmt::Request::On {
+            repository: repository.clone(),
+            request: Box::new(request),
+        },
+        None => request,
+    };
     match answer(daemon, caller, request).await? {
         Answer::Job(ticket) => Ok(Answer::Now(Box::new(Response::Started(
             pgm_mgmt::StartedJob { job: ticket.id },

@@ -8,6 +8,7 @@ pub mod remote;
 mod answer;
 pub(crate) mod audited;
 mod caller;
+mod choice;
 mod console;
 mod conversation;
 mod details;

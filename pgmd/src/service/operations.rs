@@ -10,6 +10,7 @@ use pgm_proto::ServerName;
 
 use super::answer::{Answer, blocking};
 use super::caller::Caller;
+use super::choice::Wanted;
 use crate::config::Config;
 use crate::operations::{self, Place};
 use crate::retention;
@@ -30,6 +31,7 @@ pub(super) enum Mark {
 pub(super) fn delete(
     daemon: &Arc<Daemon>,
     caller: &Caller,
+    on: Wanted<'_>,
     server: &ServerName,
     task: Task,
 ) -> Result<Answer, Error> {
@@ -37,6 +39,7 @@ pub(super) fn delete(
         caller,
         kind: JobKind::Delete,
         server,
+        repositories: vec![on.one(&daemon.config())?],
         task,
     };
     daemon.start_job(asked).map(Answer::Job)
@@ -46,6 +49,7 @@ pub(super) fn delete(
 pub(super) fn verify(
     daemon: &Arc<Daemon>,
     caller: &Caller,
+    on: Wanted<'_>,
     options: VerifyOptions,
 ) -> Result<Answer, Error> {
     let server = options.server.clone();
@@ -54,6 +58,7 @@ pub(super) fn verify(
         caller,
         kind: JobKind::Verify,
         server: &server,
+        repositories: vec![on.one(&daemon.config())?],
         task: Task::Verify { options, setup },
     };
     daemon.start_job(asked).map(Answer::Job)
@@ -63,6 +68,7 @@ pub(super) fn verify(
 pub(super) async fn archive(
     daemon: &Arc<Daemon>,
     caller: &Caller,
+    on: Wanted<'_>,
     options: ArchiveOptions,
 ) -> Result<Answer, Error> {
     let key = match TarFile::parse(&options.file)?.sealing() {
@@ -77,6 +83,7 @@ pub(super) async fn archive(
         caller,
         kind: JobKind::Archive,
         server: &server,
+        repositories: on.all(&daemon.config())?,
         task: Task::Archive { options, key },
     };
     daemon.start_job(asked).map(Answer::Job)
@@ -86,14 +93,18 @@ pub(super) async fn archive(
 pub(super) fn retain_by_policy(
     daemon: &Arc<Daemon>,
     caller: &Caller,
+    on: Wanted<'_>,
     options: RetentionOptions,
 ) -> Result<Answer, Error> {
     let server = options.server.clone();
-    let options = retention::with_policy(&daemon.config(), options);
+    let config = daemon.config();
+    let target = on.one(&config)?;
+    let options = retention::with_policy(&config, &target.place.name, options);
     let asked = JobRequest {
         caller,
         kind: JobKind::Retention,
         server: &server,
+        repositories: vec![target],
         task: Task::Retention { options },
     };
     daemon.start_job(asked).map(Answer::Job)
@@ -111,15 +122,17 @@ fn seal_key(config: &Config) -> Result<SealKey, Error> {
 /// Changes the marks of a backup.
 pub(super) async fn mark(
     daemon: &Daemon,
+    on: Wanted<'_>,
     server: ServerName,
     backup: BackupChoice,
     mark: Mark,
 ) -> Result<Response, Error> {
     let config = daemon.config();
+    let target = on.one(&config)?;
     blocking(move || {
         let spool = config.spool_of(&server);
         let place = Place {
-            repository: &config.repository.place(),
+            repository: &target.place,
             spool: Some(&spool),
             server: &server,
         };

@@ -2,30 +2,41 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pgm_mgmt::{
-    BackupStatus, BackupSummary, DaemonStatus, Error, ServerMode, ServerState, ServerStatus,
+    BackupStatus, BackupSummary, DaemonStatus, Error, ErrorCode, RepositoryStatus, ServerMode,
+    ServerState, ServerStatus,
 };
-use pgm_proto::{Lsn, ServerName};
+use pgm_proto::{Lsn, RepositoryName, ServerName};
 use pgm_storage::{LocalStorage, Storage as _};
 use tokio::sync::Semaphore;
 
 use super::answer::blocking;
 use crate::config::{Config, ServerConfig};
 use crate::known_repository;
+use crate::listing;
+use crate::place::RepositoryPlace;
 use crate::repository::{self, second};
 use crate::supervisor::{Daemon, ReceiverView};
 
-/// How long the repository may take to answer. Who asks how things are must not wait for one that does not.
+/// How long a repository may take to answer. Who asks how things are must not wait for one that does not.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the repository says.
-struct Catalogs {
+/// What a repository says.
+#[derive(Default)]
+struct Catalog {
+    /// The backups of each server.
+    servers: BTreeMap<ServerName, Result<Vec<BackupSummary>, Error>>,
+    /// Where that means something.
     free_bytes: Option<u64>,
-    spool_free_bytes: Option<u64>,
-    servers: BTreeMap<ServerName, Result<Vec<BackupSummary>, String>>,
+}
+
+/// One repository, as it answered.
+struct Asked {
+    place: RepositoryPlace,
+    answer: Result<Catalog, Error>,
 }
 
 /// The status of all servers, or of one.
@@ -36,17 +47,15 @@ pub(super) async fn status(
     let config = daemon.config();
     let wanted = |server: &&ServerName| only.as_ref().is_none_or(|only| only == *server);
     let names: Vec<ServerName> = config.servers.keys().filter(wanted).cloned().collect();
-    let catalogs = ask_patiently(&config, &names).await?;
+    let asked = ask_all(&config, &names).await;
     let mut receivers: BTreeMap<_, _> = daemon
         .receivers()
         .into_iter()
         .map(|view| (view.server.clone(), view))
         .collect();
-    let mut backups = catalogs.servers;
     let servers = names.iter().filter_map(|name| {
         let entry = config.servers.get(name)?;
-        let backups = backups.remove(name).unwrap_or_else(|| Ok(Vec::new()));
-        let mut status = server(name, entry, receivers.remove(name), backups);
+        let mut status = server(name, entry, receivers.remove(name), &asked);
         if status.state == ServerState::Stopped && daemon.mode(name) == ServerMode::Offline {
             status.state = ServerState::Offline;
         }
@@ -58,59 +67,92 @@ pub(super) async fn status(
         started: second(daemon.started()),
         config: config.file.display().to_string(),
         repository: config.repository.place().to_string(),
-        repository_free_bytes: catalogs.free_bytes,
-        spool_free_bytes: catalogs.spool_free_bytes,
+        repository_free_bytes: asked
+            .first()
+            .and_then(|first| first.answer.as_ref().ok()?.free_bytes),
+        spool_free_bytes: free_bytes(&config.spool),
         servers: servers.collect(),
         jobs: daemon.jobs().progress(),
     })
 }
 
-/// Asks the repository, but waits for it only so long. Questions take turns, so that those that wait for a repository that
-/// does not answer are not more and more.
-async fn ask_patiently(config: &Arc<Config>, names: &[ServerName]) -> Result<Catalogs, Error> {
-    static TURN: Semaphore = Semaphore::const_new(1);
+/// Asks every repository, all at the same time.
+async fn ask_all(config: &Arc<Config>, servers: &[ServerName]) -> Vec<Asked> {
+    let tasks = config.targets().into_iter().map(|target| {
+        let place = target.place;
+        let (config, servers) = (Arc::clone(config), servers.to_vec());
+        let task = tokio::spawn(ask(config, place.clone(), servers));
+        (place, task)
+    });
+    // They begin before the first is waited for.
+    let tasks: Vec<_> = tasks.collect();
+    let mut asked = Vec::new();
+    for (place, task) in tasks {
+        let answer = task
+            .await
+            .unwrap_or_else(|error| Err(Error::new(ErrorCode::Internal, error.to_string())));
+        asked.push(Asked { place, answer });
+    }
+    asked
+}
+
+/// Asks one repository. Only one question at a time waits for one that does not answer.
+async fn ask(
+    config: Arc<Config>,
+    place: RepositoryPlace,
+    servers: Vec<ServerName>,
+) -> Result<Catalog, Error> {
+    let silent = || {
+        let text = format!(
+            "repository {} does not answer within {} s",
+            place.name,
+            PATIENCE.as_secs()
+        );
+        Error::new(ErrorCode::Repository, text).with_hint(format!("is {place} there?"))
+    };
+    let turn = turn(&place);
     let asked = async {
-        let turn = TURN.acquire().await;
-        let (config, names) = (Arc::clone(config), names.to_vec());
+        let turn = turn.acquire_owned().await;
+        let place = place.clone();
         blocking(move || {
             let _turn = turn;
-            Ok(ask_repository(&config, names))
+            look(&config, &place, servers)
         })
         .await
     };
-    let answer = tokio::time::timeout(PATIENCE, asked).await;
-    answer.unwrap_or_else(|_| {
-        let place = config.repository.place();
-        let seconds = PATIENCE.as_secs();
-        let silent = format!("the repository {place} does not answer within {seconds} s");
-        let of = |name: &ServerName| (name.clone(), Err(silent.clone()));
-        Ok(Catalogs {
-            free_bytes: None,
-            spool_free_bytes: free_bytes(&config.spool),
-            servers: names.iter().map(of).collect(),
-        })
-    })
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .unwrap_or_else(|_| Err(silent()))
 }
 
-fn ask_repository(config: &Config, servers: Vec<ServerName>) -> Catalogs {
-    let opened = known_repository::open(&config.repository.place(), &config.spool)
-        .map_err(|error| repository::chain(&error));
-    let catalog = |server: &ServerName| match &opened {
-        Ok(repository) => repository::backups(repository, server).map_err(|error| error.text),
-        Err(error) => Err(error.clone()),
-    };
-    Catalogs {
-        free_bytes: config
-            .repository
-            .place()
-            .folder()
-            .and_then(|folder| free_bytes(&folder)),
-        spool_free_bytes: free_bytes(&config.spool),
-        servers: servers
-            .into_iter()
-            .map(|server| (server.clone(), catalog(&server)))
-            .collect(),
-    }
+/// Whose turn it is to ask the repository of this name.
+fn turn(place: &RepositoryPlace) -> Arc<Semaphore> {
+    static TURNS: Mutex<BTreeMap<RepositoryName, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
+    let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = turns.entry(place.name.clone());
+    Arc::clone(turn.or_insert_with(|| Arc::new(Semaphore::new(1))))
+}
+
+fn look(
+    config: &Config,
+    place: &RepositoryPlace,
+    servers: Vec<ServerName>,
+) -> Result<Catalog, Error> {
+    let repository = known_repository::open(place, &config.spool)
+        .map_err(|error| repository::failure(&error))?;
+    let catalogs = servers.into_iter().map(|server| {
+        let backups = listing::backups_at(place, &repository, &server);
+        (server, backups)
+    });
+    Ok(Catalog {
+        servers: catalogs.collect(),
+        free_bytes: repository
+            .storage()
+            .space()
+            .ok()
+            .flatten()
+            .map(|space| space.free),
+    })
 }
 
 fn free_bytes(folder: &Path) -> Option<u64> {
@@ -122,12 +164,16 @@ fn server(
     name: &ServerName,
     entry: &ServerConfig,
     receiver: Option<ReceiverView>,
-    backups: Result<Vec<BackupSummary>, String>,
+    asked: &[Asked],
 ) -> ServerStatus {
-    let (backups, repository_error) = match backups {
-        Ok(backups) => (backups, None),
-        Err(error) => (Vec::new(), Some(error)),
-    };
+    let repositories: Vec<RepositoryStatus> = asked
+        .iter()
+        .map(|asked| repository_status(name, receiver.as_ref(), asked))
+        .collect();
+    let backups = backups(name, asked);
+    let unreadable =
+        |status: &RepositoryStatus| status.error.clone().filter(|_| status.backups.is_none());
+    let repository_error = repositories.iter().find_map(unreadable);
     let mut status = ServerStatus {
         server: name.clone(),
         state: ServerState::Stopped,
@@ -151,9 +197,10 @@ fn server(
         hint: None,
         last_error_at: None,
         gaps: Vec::new(),
+        repositories,
         backups: backups.len() as u64,
         damaged_backups: damaged(&backups),
-        newest_backup: backups.into_iter().next_back(),
+        newest_backup: backups.into_values().next_back().cloned(),
         repository_error,
     };
     if let Some(receiver) = receiver {
@@ -162,11 +209,58 @@ fn server(
     status
 }
 
-fn damaged(backups: &[BackupSummary]) -> Vec<String> {
+/// The labels of the backups that a verification found damaged.
+fn damaged(backups: &BTreeMap<&str, &BackupSummary>) -> Vec<String> {
     let damaged = backups
         .iter()
-        .filter(|backup| backup.status == BackupStatus::Damaged);
-    damaged.map(|backup| backup.label.clone()).collect()
+        .filter(|(_, backup)| backup.status == BackupStatus::Damaged);
+    damaged.map(|(label, _)| (*label).to_owned()).collect()
+}
+
+/// How one repository is for a server.
+fn repository_status(
+    server: &ServerName,
+    receiver: Option<&ReceiverView>,
+    asked: &Asked,
+) -> RepositoryStatus {
+    let name = &asked.place.name;
+    let archive = receiver.and_then(|receiver| receiver.archives.get(name));
+    let mut status = RepositoryStatus {
+        repository: name.clone(),
+        place: asked.place.to_string(),
+        archived_lsn: archive.and_then(|archive| archive.archived),
+        backlog_files: archive.map_or(0, |archive| archive.backlog as u64),
+        backups: None,
+        error: None,
+        hint: None,
+    };
+    let answer = asked
+        .answer
+        .as_ref()
+        .map(|catalog| catalog.servers.get(server));
+    match answer {
+        Ok(Some(Ok(backups))) => status.backups = Some(backups.len() as u64),
+        Ok(None) => status.backups = Some(0),
+        Err(error) | Ok(Some(Err(error))) => {
+            status.error = Some(error.text.clone());
+            status.hint.clone_from(&error.hint);
+        }
+    }
+    if let Some(problem) = archive.and_then(|archive| archive.problem.as_ref()) {
+        status.error = Some(problem.text.clone());
+        status.hint.clone_from(&problem.hint);
+    }
+    status
+}
+
+/// The backups of a server by label, wherever they are.
+fn backups<'a>(server: &ServerName, asked: &'a [Asked]) -> BTreeMap<&'a str, &'a BackupSummary> {
+    let answers = asked.iter().filter_map(|asked| asked.answer.as_ref().ok());
+    let catalogs = answers.filter_map(|catalog| catalog.servers.get(server)?.as_ref().ok());
+    let backups = catalogs.flatten();
+    backups
+        .map(|backup| (backup.label.as_str(), backup))
+        .collect()
 }
 
 /// What the receive worker has to say.

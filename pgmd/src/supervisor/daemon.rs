@@ -248,6 +248,9 @@ impl Daemon {
 
     async fn read_again(&self, old: &Config) -> Result<ReadAgain, ReloadError> {
         let config = old.load_again()?;
+        let new = config.clone();
+        let opened = tokio::task::spawn_blocking(move || super::open_repositories(&new)).await;
+        opened?.map_err(|error| ReloadError::Repository(Box::new(error)))?;
         let secrets = users::load(&Arc::new(config.clone())).await?;
         // The last thing that may fail, and the first that has an effect.
         let certificate = match self.remote.get() {

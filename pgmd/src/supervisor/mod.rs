@@ -50,7 +50,7 @@ pub(crate) use daemon::lock;
 pub use guests::{Guest, Guests};
 pub(crate) use jobs::JobRequest;
 pub use jobs::{JobTicket, Jobs};
-pub use receivers::{Problem, ReceiverView};
+pub use receivers::{ArchiveView, Problem, ReceiverView};
 pub use tally::{Counts, JobCounts, Outcome, Reading, Tally};
 pub use users::ReloadError;
 
@@ -254,6 +254,30 @@ async fn report_reload(daemon: Arc<Daemon>) {
     }
 }
 
+/// Opens the repositories, and makes those that are new.
+///
+/// What the first start cannot open is an error. Later a repository may be away, and come back: the workers look for it
+/// again and again. One that is far and was used before is not even asked: a daemon must not wait for it.
+pub(super) fn open_repositories(config: &Config) -> Result<(), StartError> {
+    for target in config.targets() {
+        let place = &target.place;
+        let known = known_repository::read(&config.spool, &place.name);
+        let known = known.map_err(StartError::Repository)?.is_some();
+        if known && place.folder().is_none() {
+            continue;
+        }
+        let error = match known_repository::open_at_start(place, &config.spool) {
+            Ok(Found::Right) => continue,
+            Ok(Found::Wrong(error)) => error,
+            Err(error) if known => error,
+            Err(error) => return Err(StartError::Repository(error)),
+        };
+        let (name, hint) = (&place.name, error.hint().unwrap_or_default());
+        error!("nothing gets into the repository {name}: {error}; HINT: {hint}");
+    }
+    Ok(())
+}
+
 /// Makes the folders, takes the lock and opens the repository, so that what is wrong shows at once.
 fn prepare(config: &Config) -> Result<Vec<BaseLock>, StartError> {
     for folder in [&config.unix_socket_dir, &config.spool] {
@@ -271,12 +295,6 @@ fn prepare(config: &Config) -> Result<Vec<BaseLock>, StartError> {
     }
     let locks = files.iter().map(|file| BaseLock::take(file));
     let locks = locks.collect::<Result<_, _>>()?;
-    match known_repository::open_at_start(config).map_err(StartError::Repository)? {
-        Found::Right => {}
-        Found::Wrong(cause) => {
-            let hint = cause.hint().unwrap_or_default();
-            error!("nothing is archived and no backup is taken: {cause}; HINT: {hint}");
-        }
-    }
+    open_repositories(config)?;
     Ok(locks)
 }

@@ -3,11 +3,12 @@
 //! What happens next is decided by [`Life`]; this is the shell around it. Servers share nothing here, so a dead address
 //! or a worker that is killed is no other server's business.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use pgm_mgmt::{Gap, ServerState};
-use pgm_proto::ServerName;
+use pgm_proto::{Lsn, RepositoryName, ServerName};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -45,7 +46,18 @@ struct Notes {
     stopping: bool,
     problem: Option<Problem>,
     gaps: Vec<Gap>,
-    archive_problem: Option<Problem>,
+    archives: BTreeMap<RepositoryName, ArchiveView>,
+}
+
+/// How archiving into one repository goes.
+#[derive(Debug, Clone, Default)]
+pub struct ArchiveView {
+    /// How far the WAL is archived there.
+    pub archived: Option<Lsn>,
+    /// Files of the spool that wait for it.
+    pub backlog: usize,
+    /// Why it does not work.
+    pub problem: Option<Problem>,
 }
 
 /// Something that went wrong and has not passed yet.
@@ -70,6 +82,8 @@ pub struct ReceiverView {
     pub problem: Option<Problem>,
     /// Holes in the archive.
     pub gaps: Vec<Gap>,
+    /// How archiving goes, by repository.
+    pub archives: BTreeMap<RepositoryName, ArchiveView>,
     slot: Arc<SlotLease>,
 }
 
@@ -106,8 +120,12 @@ impl Receiver {
         ReceiverView {
             server: self.server.clone(),
             state,
-            problem: notes.problem.or(notes.archive_problem),
+            problem: notes.problem.or_else(|| {
+                let mut archives = notes.archives.values();
+                archives.find_map(|archive| archive.problem.clone())
+            }),
             gaps: notes.gaps,
+            archives: notes.archives,
             slot: Arc::clone(&self.lease),
         }
     }
@@ -146,8 +164,7 @@ pub(super) fn describe(
         server: server.clone(),
         log_level: config.log_level,
         slot,
-        repository: config.repository.place(),
-        compression: config.repository.compression,
+        repositories: config.targets(),
         spool: config.spool_of(server),
         title: ProcessTitle::of(config),
         task: Task::Receive {
@@ -310,14 +327,24 @@ impl Supervision {
         match event {
             WorkerEvent::Streaming => lock(&self.notes).problem = None,
             WorkerEvent::Problem { text, hint } => self.set_problem(text, hint),
-            WorkerEvent::Archiving => lock(&self.notes).archive_problem = None,
-            WorkerEvent::ArchiveProblem { text, hint } => {
-                let problem = Problem {
-                    text,
-                    hint,
-                    at: Timestamp::now(),
+            WorkerEvent::Archiving(note) => {
+                let mut notes = lock(&self.notes);
+                let before = notes.archives.get(&note.repository);
+                let before = before.and_then(|archive| archive.problem.clone());
+                let problem = note.problem.map(|(text, hint)| match before {
+                    Some(before) if before.text == text => before,
+                    _ => Problem {
+                        text,
+                        hint,
+                        at: Timestamp::now(),
+                    },
+                });
+                let view = ArchiveView {
+                    archived: note.archived,
+                    backlog: note.backlog,
+                    problem,
                 };
-                lock(&self.notes).archive_problem = Some(problem);
+                notes.archives.insert(note.repository, view);
             }
             WorkerEvent::Gaps(gaps) => lock(&self.notes).gaps = gaps,
             WorkerEvent::NewGap(gap) => {

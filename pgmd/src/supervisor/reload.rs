@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pgm_mgmt::{Reloaded, SettingChange, SettingEffect};
 use pgm_proto::ServerName;
 
-use crate::config::{Config, Entry, ReloadClass};
+use crate::config::{Config, Entry, Member, ReloadClass};
 
 /// What a reload does.
 #[derive(Debug)]
@@ -47,6 +47,13 @@ pub(super) fn plan(old: &Config, new: Config) -> Plan {
     }
     let mut stop = Vec::new();
     let mut start = Vec::new();
+    for (there, other, what) in [(old, &new, "gone"), (&new, old, "new")] {
+        let names = there.repositories.keys();
+        for name in names.filter(|name| !other.repositories.contains_key(name)) {
+            report.applied.push(format!("repository {name} is {what}"));
+            renewed.all = true;
+        }
+    }
     for server in old.servers.keys() {
         if !new.servers.contains_key(server) {
             stop.push(server.clone());
@@ -80,8 +87,9 @@ struct Renewed {
 impl Renewed {
     fn note(&mut self, entry: &Entry) {
         if entry.setting.reload == ReloadClass::NewWorkers {
-            match &entry.server {
-                Some(server) => _ = self.servers.insert(server.clone()),
+            let of_server = entry.member.as_ref().and_then(Member::server);
+            match of_server {
+                Some(server) => _ = self.servers.insert(server),
                 None => self.all = true,
             }
         }
@@ -180,6 +188,33 @@ mod tests {
         );
         assert_eq!(plan.config.spool, Path::new("/s"));
         assert_eq!(plan.report.applied, ["log_level: info -> debug"]);
+    }
+
+    #[test]
+    fn repositories_come_and_go() {
+        let old = r#"(servers: {"a": (conninfo: "host=x")}, repositories: {"x": (path: "/x")})"#;
+        let new = r#"(servers: {"a": (conninfo: "host=x")}, repositories: {"y": (path: "/y")})"#;
+        let plan = plan(old, new);
+        assert_eq!(names(&plan.start), ["a"]);
+        assert_eq!(
+            plan.report.applied,
+            ["repository x is gone", "repository y is new"]
+        );
+        let names: Vec<String> = plan
+            .config
+            .targets()
+            .iter()
+            .map(|target| format!("{} {}", target.place.name, target.place))
+            .collect();
+        assert_eq!(
+            names,
+            ["default ", "y /y"].map(|name| {
+                name.replace(
+                    "default ",
+                    &format!("default {}", plan.config.repository.place()),
+                )
+            })
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::{Daemon, JobRequest};
 use crate::config::Config;
+use crate::place::RepositoryTarget;
 use crate::retention;
 use crate::service::{Caller, Origin};
 use crate::worker::Task;
@@ -30,22 +31,26 @@ pub(super) async fn keep(daemon: Arc<Daemon>) {
             continue;
         }
         last = Instant::now();
-        for server in due(&config) {
-            start(&daemon, &config, &server);
+        for (server, target) in due(&config) {
+            start(&daemon, &config, &server, target);
         }
     }
 }
 
-/// The servers that have a policy.
-fn due(config: &Config) -> Vec<ServerName> {
-    let servers = config.servers.iter().filter(|(_, server)| {
-        let policy = server.retention.unwrap_or(config.retention);
-        !policy.keeps_everything()
-    });
-    servers.map(|(name, _)| name.clone()).collect()
+/// The servers with a policy, and the repositories that it is for.
+fn due(config: &Config) -> Vec<(ServerName, RepositoryTarget)> {
+    let mut due = Vec::new();
+    for server in config.servers.keys() {
+        for target in config.targets() {
+            if !retention::policy(config, &target.place.name, server).keeps_everything() {
+                due.push((server.clone(), target));
+            }
+        }
+    }
+    due
 }
 
-fn start(daemon: &Arc<Daemon>, config: &Config, server: &ServerName) {
+fn start(daemon: &Arc<Daemon>, config: &Config, server: &ServerName, target: RepositoryTarget) {
     let caller = Caller {
         user: "schedule".to_owned(),
         role: Role::Admin,
@@ -56,13 +61,13 @@ fn start(daemon: &Arc<Daemon>, config: &Config, server: &ServerName) {
         policy: None,
         dry_run: false,
     };
+    let options = retention::with_policy(config, &target.place.name, options);
     let asked = JobRequest {
         caller: &caller,
         kind: JobKind::Retention,
         server,
-        task: Task::Retention {
-            options: retention::with_policy(config, options),
-        },
+        repositories: vec![target],
+        task: Task::Retention { options },
     };
     // Its end is logged as every job's is; nobody waits for it.
     if let Err(error) = daemon.start_job(asked) {
@@ -75,28 +80,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_servers_with_a_policy_are_due() {
-        let text = r#"(retention: "last 2", servers: {
+    fn only_servers_with_a_policy_are_due_where_it_holds() {
+        let text = r#"(retention: "last 2", repositories: {"far": (path: "/far", retention: "months 3")}, servers: {
             "a": (conninfo: "host=x"),
             "b": (conninfo: "host=x", retention: "everything"),
             "c": (conninfo: "host=x", retention: "days 7"),
         })"#;
         let config = Config::parse(std::path::Path::new("/etc/pgm/pgmd.ron"), text).unwrap();
         let due = due(&config);
-        let names: Vec<&str> = due.iter().map(ServerName::as_str).collect();
-        assert_eq!(names, ["a", "c"]);
+        let names: Vec<(&str, &str)> = due
+            .iter()
+            .map(|(server, target)| (server.as_str(), target.place.name.as_str()))
+            .collect();
+        let both = ["default", "far"];
+        let expected = [
+            ("a", both[0]),
+            ("a", both[1]),
+            ("b", both[1]),
+            ("c", both[0]),
+            ("c", both[1]),
+        ];
+        assert_eq!(names, expected);
         let asked = |server: &str| RetentionOptions {
             server: server.parse().unwrap(),
             policy: None,
             dry_run: true,
         };
-        let policy = |server| {
-            retention::with_policy(&config, asked(server))
+        let policy = |repository: &str, server| {
+            retention::with_policy(&config, &repository.parse().unwrap(), asked(server))
                 .policy
                 .unwrap()
         };
         assert_eq!(
-            (policy("a").as_str(), policy("c").as_str()),
+            (
+                policy("default", "a").as_str(),
+                policy("default", "c").as_str()
+            ),
             ("last 2", "days 7")
         );
     }

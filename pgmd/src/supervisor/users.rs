@@ -7,6 +7,7 @@ use pgm_proto::ServerName;
 use tokio::task::JoinError;
 use tracing::info;
 
+use super::StartError;
 use super::daemon::{Daemon, lock};
 use crate::config::{Config, ConfigError, MasterKeySource, ServerConfig};
 use crate::secrets::{LoadedSecrets, Passwords, SecretsError};
@@ -25,6 +26,9 @@ pub enum ReloadError {
     /// The certificate of remote management cannot be used.
     #[error(transparent)]
     RemoteTls(#[from] RemoteTlsError),
+    /// A new repository cannot be made or opened.
+    #[error(transparent)]
+    Repository(Box<StartError>),
     /// The task that read them died.
     #[error("cannot read the configuration: {0}")]
     Task(#[from] JoinError),
@@ -46,6 +50,7 @@ impl ReloadError {
             Self::Config(error) => error.hint(),
             Self::Secrets(error) => error.hint(),
             Self::RemoteTls(error) => error.hint(),
+            Self::Repository(error) => error.hint(),
             Self::Task(_) => None,
         }
     }

@@ -1,43 +1,90 @@
-//! The archiving half of a receive worker: a thread beside the receiver, and what it tells.
+//! The archiving half of a receive worker: a thread for each repository beside the receiver, and what they tell.
 //!
-//! A repository that is away never keeps WAL from being received: the spool grows, and status says why.
+//! A repository that is away never keeps WAL from being received, nor from getting into the others: the spool grows, and
+//! status says why. Whatever is in the spool leaves it when all repositories have it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pgm_mgmt::Gap;
+use pgm_proto::Lsn;
 use pgm_storage::Cancel;
 use pgm_wal::archive::{
     Archive, ArchiveError, ArchiveObserver, ArchiveSignal, Archiver, ArchiverOptions, Incident,
-    Stored,
+    SpoolRelease, Stored,
 };
 use pgm_wal::{SegmentSize, Spool, StartHint, WalFileName};
 use tracing::{debug, error, info};
 
 use super::link::Link;
-use super::message::{Description, WorkerEvent};
+use super::message::{ArchiveNote, Description, WorkerEvent};
 use super::{archive_lock, identity};
+use crate::place::RepositoryTarget;
 use crate::repository::chain;
 use crate::shared_state::Slot;
 
 /// How often a repository that cannot be opened is tried.
 const REOPEN_EVERY: Duration = Duration::from_secs(5);
 
-/// Wakes the archiver, once there is one.
-pub(super) type Bell = OnceLock<ArchiveSignal>;
+/// Wakes the archivers that there are by now.
+#[derive(Debug, Default)]
+pub(super) struct Bell(Mutex<Vec<ArchiveSignal>>);
 
-/// The archive of a description's server.
-pub(super) fn open(description: &Description) -> Result<Archive, pgm_backup::Error> {
-    let repository =
-        crate::known_repository::open_beside(&description.repository, &description.spool)?;
+impl Bell {
+    pub(super) fn ring(&self) {
+        for signal in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            signal.notify();
+        }
+    }
+
+    fn wake(&self, signal: ArchiveSignal) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(signal);
+    }
+}
+
+/// One of the archiving threads of a round.
+#[derive(Debug)]
+pub(super) struct Lane<'a> {
+    pub(super) link: &'a Link,
+    pub(super) description: &'a Description,
+    pub(super) spool: &'a Spool,
+    pub(super) slot: &'a Slot,
+    pub(super) bell: &'a Bell,
+    /// The number of its repository in the description; the first one's positions are those of the shared state.
+    pub(super) number: usize,
+    pub(super) release: SpoolRelease,
+}
+
+/// The archive of the description's server in one of its repositories.
+pub(super) fn open(
+    description: &Description,
+    target: &RepositoryTarget,
+) -> Result<Archive, pgm_backup::Error> {
+    let repository = crate::known_repository::open_beside(&target.place, &description.spool)?;
     Ok(Archive::new(
         Arc::clone(repository.storage()),
         description.server.clone(),
     ))
 }
 
-/// Where receiving has to go on when the spool is empty: the newest end of the archive.
-pub(super) fn newest_end(archive: &Archive) -> Result<Option<StartHint>, ArchiveError> {
+/// Where receiving has to go on when the spool is empty: where the archive ends that is behind the others. One that is
+/// empty begins with what comes.
+pub(super) fn start_hint(description: &Description) -> Option<StartHint> {
+    let ends = description.repositories.iter().filter_map(|target| {
+        let archive = open(description, target).ok()?;
+        newest_end(&archive).unwrap_or_else(|error| {
+            tracing::warn!("cannot tell where the archive ends: {}", chain(&error));
+            None
+        })
+    });
+    ends.min_by_key(|end| (end.timeline, end.lsn))
+}
+
+/// The newest end of an archive.
+fn newest_end(archive: &Archive) -> Result<Option<StartHint>, ArchiveError> {
     let Some(size) = archive.segment_size()? else {
         return Ok(None);
     };
@@ -67,90 +114,136 @@ pub(super) fn gaps(archive: &Archive, spool: &Spool) -> Result<Vec<Gap>, Archive
     Ok(index.gaps().into_iter().map(gap).collect())
 }
 
-/// Archives until cancelled, then once more everything, the unfinished segment included if `rest` says so.
-pub(super) fn archive(
-    link: &Link,
-    description: &Description,
-    spool: &Spool,
-    slot: &Slot,
-    bell: &Bell,
-    cancel: &Cancel,
-) -> Option<Archiver> {
-    let archive = loop {
-        let checked = identity::check_spool(description, spool).and_then(|()| open(description));
-        match checked {
-            Ok(archive) => break archive,
-            Err(error) => {
-                let text = format!("cannot archive: {}", chain(&error));
-                error!("{text}");
-                link.tell(WorkerEvent::ArchiveProblem {
-                    text,
-                    hint: error.hint(),
-                });
+impl Lane<'_> {
+    fn target(&self) -> &RepositoryTarget {
+        &self.description.repositories[self.number]
+    }
+
+    /// Archives until cancelled. Gives the archiver for [`Lane::rest`], once the receiver has ended, too.
+    pub(super) fn archive(&self, cancel: &Cancel) -> Option<Archiver> {
+        let mut telling = Telling::new(self);
+        let archive = loop {
+            let checked =
+                identity::check_spool(self.description, self.target(), self.spool, self.slot)
+                    .and_then(|()| open(self.description, self.target()));
+            match checked {
+                Ok(archive) => break archive,
+                Err(error) => {
+                    telling.problem(&format!("cannot archive: {}", chain(&error)), error.hint());
+                }
             }
-        }
-        if cancel.is_cancelled() {
-            return None;
-        }
-        link.pause(REOPEN_EVERY);
-    };
-    let mut telling = Telling::new(link, spool, slot);
-    telling.begin(&archive);
-    let options = ArchiverOptions {
-        compression: description.compression,
-        ..ArchiverOptions::default()
-    };
-    let mut archiver = Archiver::new(spool.clone(), archive, options)
-        .permitted_by(archive_lock::permit(&description.repository, description));
-    let _ = bell.set(archiver.signal());
-    archiver.run(cancel, &mut telling);
-    Some(archiver)
+            if cancel.is_cancelled() {
+                return None;
+            }
+            self.link.pause(REOPEN_EVERY);
+        };
+        telling.begin(&archive);
+        let options = ArchiverOptions {
+            compression: self.target().compression,
+            ..ArchiverOptions::default()
+        };
+        let mut archiver = Archiver::new(self.spool.clone(), archive, options)
+            .sharing(self.number, self.release.clone())
+            .permitted_by(archive_lock::permit(&self.target().place, self.description));
+        self.bell.wake(archiver.signal());
+        archiver.run(cancel, &mut telling);
+        Some(archiver)
+    }
+
+    /// Archives what is left, the unfinished segment included. The receiver must have ended. Gives how many files are
+    /// still not archived.
+    pub(super) fn rest(&self, archiver: &mut Archiver) -> usize {
+        archiver.archive_rest(&Cancel::new(), &mut Telling::new(self))
+    }
 }
 
-/// Archives what is left, the unfinished segment included. The receiver must have ended. Gives how many files are still
-/// not archived.
-pub(super) fn rest(archiver: &mut Archiver, link: &Link, spool: &Spool, slot: &Slot) -> usize {
-    let mut telling = Telling::new(link, spool, slot);
-    archiver.archive_rest(&Cancel::new(), &mut telling)
-}
-
-/// Writes into the shared state and the log what the archiver does.
+/// Writes into the shared state and the log what an archiver does.
 struct Telling<'a> {
-    link: &'a Link,
-    spool: &'a Spool,
-    slot: &'a Slot,
+    lane: &'a Lane<'a>,
+    /// How far the WAL is archived.
+    archived: Option<Lsn>,
     /// What has failed in this pass.
     failing: bool,
-    /// What was told last, so that the log is not filled with repetitions.
-    told: Option<String>,
+    /// What went wrong last and has not passed.
+    problem: Option<(String, Option<String>)>,
+    /// What was told last.
+    told: Option<ArchiveNote>,
 }
 
 impl<'a> Telling<'a> {
-    fn new(link: &'a Link, spool: &'a Spool, slot: &'a Slot) -> Self {
+    fn new(lane: &'a Lane<'a>) -> Self {
         Self {
-            link,
-            spool,
-            slot,
+            lane,
+            archived: None,
             failing: false,
+            problem: None,
             told: None,
         }
     }
 
-    fn begin(&self, archive: &Archive) {
+    fn is_first(&self) -> bool {
+        self.lane.number == 0
+    }
+
+    fn begin(&mut self, archive: &Archive) {
         match newest_end(archive) {
-            Ok(Some(end)) => self.slot.set_archived(end.lsn),
+            Ok(Some(end)) => self.reached(end.lsn),
             Ok(None) => {}
             Err(error) => error!("cannot tell what is archived: {}", chain(&error)),
         }
-        match gaps(archive, self.spool) {
-            Ok(gaps) => self.link.tell(WorkerEvent::Gaps(gaps)),
-            Err(error) => error!("cannot look for gaps in the archive: {}", chain(&error)),
+        if self.is_first() {
+            match gaps(archive, self.lane.spool) {
+                Ok(gaps) => self.lane.link.tell(WorkerEvent::Gaps(gaps)),
+                Err(error) => error!("cannot look for gaps in the archive: {}", chain(&error)),
+            }
         }
         self.measure();
     }
 
+    fn reached(&mut self, end: Lsn) {
+        if self.archived.is_none_or(|archived| archived < end) {
+            self.archived = Some(end);
+        }
+        let slot = self.lane.slot;
+        if self.is_first() && slot.archived().is_none_or(|archived| archived < end) {
+            slot.set_archived(end);
+        }
+    }
+
+    /// Logs a problem, once, and tells it.
+    fn problem(&mut self, text: &str, hint: Option<String>) {
+        let several = self.lane.description.repositories.len() > 1;
+        let name = &self.lane.target().place.name;
+        let text = if several {
+            format!("repository {name}: {text}")
+        } else {
+            text.to_owned()
+        };
+        if self.problem.as_ref().map(|(told, _)| told) != Some(&text) {
+            error!("{text}");
+        }
+        self.problem = Some((text, hint));
+        let backlog = self.told.as_ref().map_or(0, |note| note.backlog);
+        self.tell(backlog);
+    }
+
+    /// Tells the supervisor how it goes, if it goes otherwise than before.
+    fn tell(&mut self, backlog: usize) {
+        let note = ArchiveNote {
+            repository: self.lane.target().place.name.clone(),
+            archived: self.archived,
+            backlog,
+            problem: self.problem.clone(),
+        };
+        if self.told.as_ref() != Some(&note) {
+            self.lane.link.tell(WorkerEvent::Archiving(note.clone()));
+            self.told = Some(note);
+        }
+    }
+
     fn segment_size(&self) -> SegmentSize {
-        self.spool
+        self.lane
+            .spool
             .segment_size()
             .ok()
             .flatten()
@@ -159,11 +252,12 @@ impl<'a> Telling<'a> {
 
     /// Notes how large the spool is.
     fn measure(&self) {
-        let Ok(entries) = std::fs::read_dir(self.spool.folder()) else {
+        let Ok(entries) = std::fs::read_dir(self.lane.spool.folder()) else {
             return;
         };
         let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
-        self.slot
+        self.lane
+            .slot
             .spool_bytes
             .store(sizes.map(|meta| meta.len()).sum());
     }
@@ -172,50 +266,41 @@ impl<'a> Telling<'a> {
 impl ArchiveObserver for Telling<'_> {
     fn archived(&mut self, file: WalFileName, stored: Stored, took: Duration) {
         let name = file.file_name(self.segment_size());
+        let new = matches!(stored, Stored::New(_));
+        let slot = self.lane.slot;
         if let WalFileName::Segment(segment) = file {
-            let end = segment.end(self.segment_size());
-            if self.slot.archived().is_none_or(|archived| archived < end) {
-                self.slot.set_archived(end);
-            }
-            if matches!(stored, Stored::New(_)) {
-                self.slot.archived_segments.add(1);
-                self.slot.store.observe(took);
+            self.reached(segment.end(self.segment_size()));
+            if new && self.is_first() {
+                slot.archived_segments.add(1);
+                slot.store.observe(took);
             }
         }
-        if matches!(stored, Stored::New(_)) {
-            self.slot.last_stored.touch();
-            debug!("archived {name}");
+        if new {
+            if self.is_first() {
+                slot.last_stored.touch();
+            }
+            debug!("archived {name} in {}", self.lane.target().place.name);
         }
         self.measure();
     }
 
     fn failed(&mut self, incident: &Incident<'_>) {
         self.failing = true;
-        self.slot.store_errors.add(1);
+        self.lane.slot.store_errors.add(1);
         let size = self.segment_size();
         let file = incident
             .file
             .map_or_else(|| "the spool".to_owned(), |file| file.file_name(size));
         let text = format!("cannot archive {file}: {}", chain(incident.error));
-        if self.told.as_ref() != Some(&text) {
-            error!("{text}");
-        }
-        let hint = incident.error.hint();
-        self.link.tell(WorkerEvent::ArchiveProblem {
-            text: text.clone(),
-            hint,
-        });
-        self.told = Some(text);
+        self.problem(&text, incident.error.hint());
     }
 
-    fn waiting(&mut self, _: usize, _: Duration) {
+    fn waiting(&mut self, backlog: usize, _: Duration) {
         self.measure();
-        if !self.failing && self.told.take().is_some() {
-            info!("archiving works again");
+        if !self.failing && self.problem.take().is_some() {
+            info!("archiving works again in {}", self.lane.target().place.name);
         }
-        if !self.failing {
-            self.link.tell(WorkerEvent::Archiving);
-        }
+        self.tell(backlog);
         self.failing = false;
     }
 }

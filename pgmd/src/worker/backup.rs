@@ -3,18 +3,20 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use pgm_backup::{BackupRequest, BackupTarget};
-use pgm_mgmt::{Error, ErrorCode, Response};
+use pgm_backup::backup::{BackupOutcome, BackupTarget};
+use pgm_backup::{BackupRequest, Repository};
+use pgm_mgmt::{BackupSummary, Error, ErrorCode, Response, UnreadableRepository};
 use pgm_proto::{Checkpoint, Client, Session};
 use pgm_wal::Spool;
 use pgm_wal::archive::Archive;
-use tracing::info;
+use tracing::{error, info};
 
 use super::coverage::Held;
 use super::job;
 use super::link::Link;
 use super::message::{Description, Task, WorkerEvent};
 use crate::known_repository;
+use crate::place::RepositoryTarget;
 use crate::repository::{self, chain, failure};
 use crate::shared_state::SharedState;
 
@@ -49,14 +51,7 @@ fn take(
     let receiver = state
         .slot(*receiver_slot)
         .ok_or_else(|| internal("there is no receive worker".to_owned()))?;
-    let repository = known_repository::open_beside(&description.repository, &description.spool)
-        .map_err(|error| failure(&error))?;
-    let archive = Archive::new(Arc::clone(repository.storage()), description.server.clone());
-    let spool = Spool::open(&description.spool).map_err(|error| Error {
-        code: ErrorCode::BackupFailed,
-        text: chain(&error),
-        hint: error.hint(),
-    })?;
+    let (opened, mut left_out) = open_all(description)?;
     let mut client =
         Client::connect(&conninfo, Session::PhysicalReplication).map_err(|error| Error {
             code: ErrorCode::ServerUnreachable,
@@ -74,34 +69,101 @@ fn take(
         max_rate_kib: options.max_rate_kib,
         ..BackupRequest::default()
     };
-    let held = Held {
-        archive: &archive,
-        spool,
-        receiver,
-        durable_since: Cell::new(None),
+    let spool = || {
+        Spool::open(&description.spool).map_err(|error| Error {
+            code: ErrorCode::BackupFailed,
+            text: chain(&error),
+            hint: error.hint(),
+        })
     };
-    let context = job::context(link, description, state);
-    let targets = [BackupTarget {
-        repository: &repository,
-        compression: description.compression,
-        coverage: &held,
-    }];
-    let outcomes = pgm_backup::backup(
-        &context,
-        &mut client,
-        &description.server,
-        &targets,
-        &request,
-    );
-    let outcome = outcomes.map(|mut outcomes| outcomes.pop());
-    let entry = outcome
-        .and_then(|outcome| outcome.ok_or(pgm_backup::Error::NoTarget)?.into_result())
-        .map_err(|error| cancelled(link, failure(&error)))?;
-    for warning in &entry.warnings {
-        link.report(WorkerEvent::Warning(warning.clone()));
+    let mut held = Vec::new();
+    for one in &opened {
+        held.push(Held {
+            archive: &one.archive,
+            spool: spool()?,
+            receiver,
+            durable_since: Cell::new(None),
+        });
     }
-    info!("backup {} is complete", entry.label);
-    Ok(Response::BackedUp(repository::summary(&entry)))
+    let targets = opened.iter().zip(&held).map(|(one, held)| BackupTarget {
+        repository: &one.repository,
+        compression: one.target.compression,
+        coverage: held,
+    });
+    let targets: Vec<BackupTarget<'_>> = targets.collect();
+    let context = job::context(link, description, state);
+    let server = &description.server;
+    let outcomes = pgm_backup::backup::backup(&context, &mut client, server, &targets, &request);
+    let outcomes = outcomes.map_err(|error| cancelled(link, failure(&error)))?;
+    let mut taken: Option<BackupSummary> = None;
+    for (one, outcome) in opened.iter().zip(outcomes) {
+        let name = &one.target.place.name;
+        match outcome {
+            BackupOutcome::Complete(entry) => {
+                info!("backup {} is complete in {name}", entry.label);
+                if taken.is_none() {
+                    for warning in &entry.warnings {
+                        link.report(WorkerEvent::Warning(warning.clone()));
+                    }
+                }
+                taken.get_or_insert_with(|| BackupSummary {
+                    repository: name.clone(),
+                    ..repository::summary(&entry)
+                });
+            }
+            BackupOutcome::Dropped(error) => left_out.push(UnreadableRepository {
+                repository: name.clone(),
+                error: chain(&error),
+            }),
+        }
+    }
+    for failed in &left_out {
+        let (name, error) = (&failed.repository, &failed.error);
+        error!("the backup is not in {name}: {error}");
+        link.report(WorkerEvent::Warning(format!(
+            "the backup is not in {name}: {error}"
+        )));
+    }
+    let none = || Error::new(ErrorCode::BackupFailed, "the backup got into no repository");
+    let taken = taken.ok_or_else(none)?;
+    Ok(Response::BackedUp(BackupSummary { left_out, ..taken }))
+}
+
+/// A repository that the backup goes to.
+struct OpenedTarget<'a> {
+    target: &'a RepositoryTarget,
+    repository: Repository,
+    archive: Archive,
+}
+
+/// Opens the repositories that are there, at least one; and why the others cannot be opened.
+fn open_all(
+    description: &Description,
+) -> Result<(Vec<OpenedTarget<'_>>, Vec<UnreadableRepository>), Error> {
+    let (mut opened, mut left_out, mut first) = (Vec::new(), Vec::new(), None);
+    for target in &description.repositories {
+        match known_repository::open_beside(&target.place, &description.spool) {
+            Ok(repository) => {
+                let storage = Arc::clone(repository.storage());
+                opened.push(OpenedTarget {
+                    target,
+                    archive: Archive::new(storage, description.server.clone()),
+                    repository,
+                });
+            }
+            Err(error) => {
+                left_out.push(UnreadableRepository {
+                    repository: target.place.name.clone(),
+                    error: chain(&error),
+                });
+                first.get_or_insert(error);
+            }
+        }
+    }
+    match first {
+        Some(error) if opened.is_empty() => Err(failure(&error)),
+        _ => Ok((opened, left_out)),
+    }
 }
 
 /// Whatever broke because the job was told to end is a cancelled job.

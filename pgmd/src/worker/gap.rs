@@ -61,16 +61,23 @@ fn try_clear(
     timeline: TimelineId,
     lsn: Lsn,
 ) -> Result<Option<Lsn>, String> {
-    let archive = archive::open(description).map_err(|error| chain(&error))?;
     let spool = Spool::open(&description.spool).map_err(|error| chain(&error))?;
     let Some(size) = spool.segment_size().map_err(|error| chain(&error))? else {
         return Ok(Some(lsn));
     };
-    let index = archive.index(size, None).map_err(|error| chain(&error))?;
     let listing = spool.list().map_err(|error| chain(&error))?;
-    if let Some(name) = listing.segments.iter().find(|name| !index.contains(**name)) {
-        warn!("{} is not archived yet", name.file_name(size));
-        return Ok(None);
+    let mut newest = lsn;
+    for target in &description.repositories {
+        let archive = archive::open(description, target).map_err(|error| chain(&error))?;
+        let index = archive.index(size, None).map_err(|error| chain(&error))?;
+        if let Some(name) = listing.segments.iter().find(|name| !index.contains(**name)) {
+            let file = name.file_name(size);
+            warn!("{file} is not archived in {} yet", target.place.name);
+            return Ok(None);
+        }
+        newest = index
+            .newest_end(timeline)
+            .map_or(newest, |end| end.max(newest));
     }
     // The round that has just ended archived what is valid of the unfinished segments.
     let files = listing.segments.iter().copied().map(WalFileName::Segment);
@@ -80,9 +87,7 @@ fn try_clear(
             .map_err(|error: SpoolError| chain(&error))?;
     }
     set_aside(&spool).map_err(|error| error.to_string())?;
-    Ok(Some(
-        index.newest_end(timeline).map_or(lsn, |end| end.max(lsn)),
-    ))
+    Ok(Some(newest))
 }
 
 /// Files that a failed sync left behind would still count as the place to go on.

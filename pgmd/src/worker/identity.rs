@@ -15,6 +15,7 @@ use pgm_wal::Spool;
 
 use super::message::Description;
 use super::receive::Trouble;
+use crate::place::RepositoryTarget;
 use crate::shared_state::Slot;
 
 /// [`PostgresTransport`], whose server's identity goes into the shared state.
@@ -72,53 +73,53 @@ impl WalTransport for Identified<'_> {
     }
 }
 
-/// Notes in the repository who the server is, or fails if it knows another one under the name. A repository that is away
-/// is no reason not to receive.
+/// Notes in the repositories who the server is, or fails if one of them knows another one under the name. A repository that
+/// is away is no reason not to receive: its archiver looks again.
 ///
-/// One that is far is asked only until the spool is the server's: later it would hold up each connection for as long as it
-/// does not answer. [`check_spool`] looks at it on the archiver's thread.
+/// The spool belongs to one server, and was compared with the repositories when it was empty. So they are only asked as
+/// long as it is nobody's: one that is far and does not answer must not hold up each connection.
 fn register(description: &Description, identity: &ServerIdentity) -> Result<(), pgm_backup::Error> {
-    let is_far = description.repository.folder().is_none();
-    if is_far && is_spool_of(description, identity) {
+    let spool = Spool::find(&description.spool).ok().flatten();
+    let known = spool.and_then(|spool| spool.identity().ok().flatten());
+    if known.is_some_and(|known| known.system_id == identity.system_id) {
         return Ok(());
     }
-    let opened = crate::known_repository::open_beside(&description.repository, &description.spool);
-    let Ok(repository) = opened else {
-        return Ok(());
-    };
     let facts = ServerFacts {
         system_id: identity.system_id,
         version: identity.version,
         segment_bytes: identity.segment_bytes,
     };
-    let registered = repository.register(&description.server, &facts).map(|_| ());
-    registered.or_else(only_strangers)
+    for target in &description.repositories {
+        let opened = crate::known_repository::open_beside(&target.place, &description.spool);
+        let Ok(repository) = opened else {
+            continue;
+        };
+        let registered = repository.register(&description.server, &facts).map(|_| ());
+        registered.or_else(only_strangers)?;
+    }
+    Ok(())
 }
 
-/// Whether the spool has been this server's before.
-fn is_spool_of(description: &Description, identity: &ServerIdentity) -> bool {
-    let spool = Spool::find(&description.spool).ok().flatten();
-    let known = spool.and_then(|spool| spool.identity().ok().flatten());
-    known.is_some_and(|known| known.system_id == identity.system_id)
-}
-
-/// Fails if the WAL in the spool is not that of the server in the repository. It was received while the repository was
-/// away, for example.
+/// Fails if the WAL in the spool is not that of the server in the repository: it was received while the repository was
+/// away, for example. Notes the server in a repository that does not know it.
 pub(super) fn check_spool(
     description: &Description,
+    target: &RepositoryTarget,
     spool: &Spool,
+    slot: &Slot,
 ) -> Result<(), pgm_backup::Error> {
-    let repository =
-        crate::known_repository::open_beside(&description.repository, &description.spool)?;
-    let Some(record) = repository.server(&description.server)? else {
+    let repository = crate::known_repository::open_beside(&target.place, &description.spool)?;
+    let Ok(Some(identity)) = spool.identity() else {
         return Ok(());
     };
-    let Ok(Some(identity)) = spool.identity() else {
+    let record = repository.server(&description.server)?;
+    let seen = slot.identity().map(|(_, version)| version);
+    let Some(version) = record.map(|record| record.version).or(seen) else {
         return Ok(());
     };
     let facts = ServerFacts {
         system_id: identity.system_id,
-        version: record.version,
+        version,
         segment_bytes: u32::try_from(identity.segment_size.bytes()).unwrap_or(u32::MAX),
     };
     let known = repository.register(&description.server, &facts).map(|_| ());

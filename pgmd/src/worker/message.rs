@@ -9,13 +9,14 @@ use pgm_mgmt::{
     ArchiveOptions, BackupChoice, BackupOptions, Error, Gap, RestoreOptions, RetentionOptions,
     VerifyOptions,
 };
-use pgm_proto::{ConnInfo, ConnInfoError, Defaults, Secret, ServerName, SlotName};
-use pgm_storage::Compression;
+use pgm_proto::{
+    ConnInfo, ConnInfoError, Defaults, Lsn, RepositoryName, Secret, ServerName, SlotName,
+};
 use pgm_storage::seal::MasterKey;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, LogLevel, ServerConfig};
-use crate::place::RepositoryPlace;
+use crate::place::{RepositoryPlace, RepositoryTarget};
 use crate::trial::TrialSetup;
 
 /// The longest line between the two.
@@ -30,16 +31,35 @@ pub struct Description {
     pub log_level: LogLevel,
     /// Its place in the shared state.
     pub slot: usize,
-    /// Where the repository is.
-    pub repository: RepositoryPlace,
-    /// How new objects are compressed.
-    pub compression: Compression,
+    /// The repositories that it works on, at least one.
+    pub repositories: Vec<RepositoryTarget>,
     /// The server's spool.
     pub spool: PathBuf,
     /// Whether the list of processes says what it does.
     pub title: ProcessTitle,
     /// What it does.
     pub task: Task,
+}
+
+impl Description {
+    /// The repository of a task that works on one.
+    pub fn repository(&self) -> &RepositoryPlace {
+        // The supervisor names at least one.
+        &self.repositories[0].place
+    }
+}
+
+/// How archiving into one repository goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveNote {
+    /// Which.
+    pub repository: RepositoryName,
+    /// How far the WAL is archived there.
+    pub archived: Option<Lsn>,
+    /// Files of the spool that wait for it.
+    pub backlog: usize,
+    /// Why archiving does not work: text, and what to do.
+    pub problem: Option<(String, Option<String>)>,
 }
 
 /// Whether the list of processes says what a worker does right now.
@@ -250,15 +270,8 @@ pub enum WorkerEvent {
         /// What to do.
         hint: Option<String>,
     },
-    /// Archiving works again.
-    Archiving,
-    /// WAL cannot be archived.
-    ArchiveProblem {
-        /// Why.
-        text: String,
-        /// What to do.
-        hint: Option<String>,
-    },
+    /// How archiving into one repository goes.
+    Archiving(ArchiveNote),
     /// These are the holes in the archive now.
     Gaps(Vec<Gap>),
     /// There is one hole more.

@@ -10,6 +10,7 @@ use super::backup::cancelled;
 use super::job;
 use super::link::Link;
 use super::message::{Description, SealKey, Task, WorkerEvent};
+use crate::listing;
 use crate::operations::{self, Place};
 use crate::retention;
 use crate::shared_state::SharedState;
@@ -26,7 +27,7 @@ pub(super) fn operation(link: &Link, description: &Description, state: &Arc<Shar
 
 fn carry_out(link: &Link, cx: &Context, description: &Description) -> Result<Response, Error> {
     let place = Place {
-        repository: &description.repository,
+        repository: description.repository(),
         spool: Some(&description.spool),
         server: &description.server,
     };
@@ -44,7 +45,15 @@ fn carry_out(link: &Link, cx: &Context, description: &Description) -> Result<Res
         }
         Task::Archive { options, key } => {
             let key = key.as_ref().and_then(SealKey::key);
-            tarball::archive(cx, place, options, key.as_ref()).map(Response::Archived)
+            let archived = listing::first(&description.repositories, |repository| {
+                let place = Place {
+                    repository,
+                    ..place
+                };
+                tarball::archive(cx, place, options, key.as_ref())
+                    .map_err(|error| cancelled(link, error))
+            })?;
+            Ok(Response::Archived(archived))
         }
         Task::Retention { options } => {
             let outcome = retention::carry_out(cx, place, options)?;

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use pgm_proto::{Lsn, PostgresTransport, SlotPolicy, TimelineId, TransportOptions};
 use pgm_storage::Cancel;
+use pgm_wal::archive::SpoolRelease;
 use pgm_wal::{
     DurableLsn, ReceiveError, ReceiveObserver, ReceiveOptions, ReceiveState, Receiver, SegmentName,
-    Spool, StartHint,
+    Spool,
 };
 use tracing::{debug, error, info, warn};
 
-use super::archive::{self, Bell};
+use super::archive::{self, Bell, Lane};
 use super::gap;
 use super::identity::Identified;
 use super::link::Link;
@@ -103,18 +104,30 @@ fn round(
     let hint = match *gap {
         // What lies before the hole is no place to begin.
         Some(_) => None,
-        // The spool says it itself, and a repository may take minutes not to answer.
         None if has_wal(&spool) => None,
-        None => start_hint(description),
+        None => archive::start_hint(description),
     };
-    let (bell, refused) = (OnceLock::new(), OnceLock::new());
+    let (bell, refused) = (Bell::default(), OnceLock::new());
+    let release = SpoolRelease::new(description.repositories.len());
+    let lanes = (0..description.repositories.len()).map(|number| Lane {
+        link,
+        description,
+        spool: &spool,
+        slot,
+        bell: &bell,
+        number,
+        release: release.clone(),
+    });
+    let lanes: Vec<Lane<'_>> = lanes.collect();
     let archiving = Cancel::new();
     let ended = thread::scope(|scope| {
-        let archiver = thread::Builder::new().name("pgm-archive".to_owned());
-        let archiver = archiver.spawn_scoped(scope, || {
-            archive::archive(link, description, &spool, slot, &bell, &archiving)
+        let archivers = lanes.iter().map(|lane| {
+            let thread = thread::Builder::new().name("pgm-archive".to_owned());
+            thread.spawn_scoped(scope, || lane.archive(&archiving))
         });
-        let archiver = archiver.map_err(|error| Trouble::new(&error, None))?;
+        let archivers = archivers
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Trouble::new(&error, None))?;
         let transport = PostgresTransport::new(options);
         let transport = Identified::new(transport, slot, description, &refused);
         let receive = ReceiveOptions {
@@ -128,13 +141,13 @@ fn round(
         let outcome = receiver.run_forever(&ending, &mut watch);
         let end = watch.end(outcome);
         archiving.cancel();
-        if let Some(bell) = bell.get() {
-            bell.notify();
-        }
-        if let Ok(Some(mut archiver)) = archiver.join() {
-            let left = archive::rest(&mut archiver, link, &spool, slot);
-            if left > 0 {
-                warn!("{left} files of the spool are not archived yet; they stay there");
+        bell.ring();
+        for (lane, archiver) in lanes.iter().zip(archivers) {
+            if let Ok(Some(mut archiver)) = archiver.join() {
+                let left = lane.rest(&mut archiver);
+                if left > 0 {
+                    warn!("{left} files of the spool are not archived yet; they stay there");
+                }
             }
         }
         Ok(end)
@@ -174,19 +187,8 @@ fn transport_options(description: &Description) -> Result<TransportOptions, Trou
     })
 }
 
-/// Where to begin with an empty spool. Without an answer the slot says it, which loses nothing either.
-fn start_hint(description: &Description) -> Option<StartHint> {
-    let archive = archive::open(description).ok()?;
-    match archive::newest_end(&archive) {
-        Ok(hint) => hint,
-        Err(error) => {
-            warn!("cannot tell where the archive ends: {}", chain(&error));
-            None
-        }
-    }
-}
-
-/// Whether there is WAL in the spool to go on from.
+/// Whether the spool itself says where to go on. If not, and the archives do not say it either, the slot does, which
+/// loses nothing.
 fn has_wal(spool: &Spool) -> bool {
     let listing = spool.list();
     listing.is_ok_and(|listing| !listing.segments.is_empty() || !listing.partials.is_empty())
@@ -246,9 +248,7 @@ impl<'a> Watch<'a> {
     }
 
     fn ring(&self) {
-        if let Some(bell) = self.bell.get() {
-            bell.notify();
-        }
+        self.bell.ring();
     }
 
     fn log_failure(&mut self, text: String, hint: Option<&str>, retry_in: Duration) {

@@ -8,6 +8,7 @@ use super::backup::cancelled;
 use super::job;
 use super::link::Link;
 use super::message::{Description, Task, WorkerEvent};
+use crate::listing;
 use crate::restore::PreparedRestore;
 use crate::shared_state::SharedState;
 
@@ -31,8 +32,10 @@ fn carry_out(
         ));
     };
     let context = job::context(link, description, state);
-    let (repository, spool) = (&description.repository, &description.spool);
-    let prepared = PreparedRestore::new(&context, repository, Some(spool), options)?;
+    let spool = Some(description.spool.as_path());
+    let prepared = listing::first(&description.repositories, |place| {
+        PreparedRestore::new(&context, place, spool, options)
+    })?;
     if options.plan_only {
         return Ok(Response::Planned(prepared.planned()));
     }

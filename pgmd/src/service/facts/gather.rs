@@ -174,6 +174,7 @@ fn server(
         acknowledge: slot.acknowledge.observations(),
         problem: view.and_then(|view| view.problem.clone()),
         gaps: view.map(|view| view.gaps.clone()).unwrap_or_default(),
+        archives: view.map(|view| view.archives.clone()).unwrap_or_default(),
         catalog: seen.servers.get(name).cloned(),
         windows: Vec::new(),
     };

@@ -14,16 +14,17 @@ pub(super) mod sample;
 mod timeline;
 mod window;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use pgm_backup::verify::verification::Trial;
 use pgm_mgmt::{Gap, JobProgress, ServerState};
-use pgm_proto::{Lsn, ServerName, ServerVersion, SlotName, SystemId, TimelineId};
+use pgm_proto::{Lsn, RepositoryName, ServerName, ServerVersion, SlotName, SystemId, TimelineId};
 use pgm_storage::Space;
 
 use crate::shared_state::Observations;
-use crate::supervisor::{Counts, Problem};
+use crate::supervisor::{ArchiveView, Counts, Problem};
 
 pub(super) use catalog::{Backup, ServerCatalog, Soundness};
 pub(super) use gather::Watcher;
@@ -126,6 +127,8 @@ pub(super) struct ServerFacts {
     pub(super) problem: Option<Problem>,
     /// Holes in the WAL.
     pub(super) gaps: Vec<Gap>,
+    /// How archiving goes, by repository.
+    pub(super) archives: BTreeMap<RepositoryName, ArchiveView>,
     /// What the repository has of it, once it was looked at.
     pub(super) catalog: Option<ServerCatalog>,
     /// The stretches of time to any moment of which it can be restored, oldest first.

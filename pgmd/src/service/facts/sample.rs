@@ -190,6 +190,7 @@ fn well() -> ServerFacts {
         acknowledge: fsync.observations(),
         problem: None,
         gaps: Vec::new(),
+        archives: std::collections::BTreeMap::new(),
         catalog: Some(ServerCatalog {
             backups: vec![
                 backup(90, 7 * HOUR, 96 * HOUR, Soundness::Valid),
@@ -283,6 +284,7 @@ fn unknown() -> ServerFacts {
         acknowledge: nothing,
         problem: None,
         gaps: Vec::new(),
+        archives: std::collections::BTreeMap::new(),
         catalog: Some(ServerCatalog::default()),
         windows: Vec::new(),
     }

@@ -3,9 +3,10 @@
 use pgm_storage::Space;
 
 use super::REPOSITORY;
-use super::family::{Family, Kind, Samples};
+use super::family::{Family, Kind, Samples, Value};
 use super::server::each;
 use crate::service::facts::Facts;
+use crate::supervisor::ArchiveView;
 
 pub(super) const FAMILIES: &[Family] = &[
     Family {
@@ -91,6 +92,20 @@ pub(super) const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "pgm_repo_archiving_up",
+        kind: Kind::Gauge,
+        help: "Whether a server's WAL gets into the repository.",
+        labels: &["server", "repo"],
+        samples: |facts, out| archives(facts, out, |archive| archive.problem.is_none().into()),
+    },
+    Family {
+        name: "pgm_repo_backlog_files",
+        kind: Kind::Gauge,
+        help: "Finished files in a server's spool that the repository does not have yet.",
+        labels: &["server", "repo"],
+        samples: |facts, out| archives(facts, out, |archive| (archive.backlog as u64).into()),
+    },
+    Family {
         name: "pgm_spool_bytes",
         kind: Kind::Gauge,
         help: "Bytes of a server's WAL in the spool: being filled, or waiting to be stored.",
@@ -112,6 +127,14 @@ pub(super) const FAMILIES: &[Family] = &[
         samples: |facts, out| room(facts.repository.spool_space, &[], out, |space| space.total),
     },
 ];
+
+fn archives(facts: &Facts, out: &mut dyn Samples, value: impl Fn(&ArchiveView) -> Value) {
+    for server in &facts.servers {
+        for (repository, archive) in &server.archives {
+            out.add(&[server.name.as_str(), repository.as_str()], value(archive));
+        }
+    }
+}
 
 fn room(
     space: Option<Space>,

@@ -29,7 +29,7 @@ impl Facts {
         facts.set("PGM_EVENT", event);
         facts.set("PGM_JOB", &job.to_string());
         facts.set("PGM_SERVER", description.server.as_str());
-        facts.set("PGM_REPOSITORY", &description.repository.to_string());
+        facts.set("PGM_REPOSITORY", &description.repository().to_string());
         match &description.task {
             Task::Restore { options } => facts.set("PGM_DIRECTORY", &options.directory),
             Task::Delete { backup, .. } => facts.set("PGM_BACKUP", choice(backup)),

@@ -176,8 +176,10 @@ mod tests {
             server: "prod".parse().unwrap(),
             log_level: LogLevel::Info,
             slot: 0,
-            repository: crate::place::RepositoryPlace::local("/r"),
-            compression: pgm_storage::Compression::ZSTD,
+            repositories: vec![crate::place::RepositoryTarget {
+                place: crate::place::RepositoryPlace::local("/r"),
+                compression: pgm_storage::Compression::ZSTD,
+            }],
             spool: "/s".into(),
             title: crate::worker::ProcessTitle::Fixed,
             task: crate::worker::Task::Restore {

@@ -11,6 +11,7 @@ use super::super::daemon::Daemon;
 use super::super::verify_schedule;
 use super::{Admitted, JobTicket, run};
 use crate::audit::Outcome;
+use crate::place::RepositoryTarget;
 use crate::service::{Caller, audited};
 use crate::worker::{Description, ProcessTitle, Task};
 
@@ -23,6 +24,8 @@ pub(crate) struct JobRequest<'a> {
     pub(crate) kind: JobKind,
     /// For which server.
     pub(crate) server: &'a ServerName,
+    /// The repositories that it may use; at least one.
+    pub(crate) repositories: Vec<RepositoryTarget>,
     /// What its worker is told.
     pub(crate) task: Task,
 }
@@ -41,6 +44,7 @@ impl Daemon {
             caller,
             kind,
             server,
+            repositories,
             task,
         } = asked;
         let config = self.config();
@@ -48,8 +52,7 @@ impl Daemon {
             server: server.clone(),
             log_level: config.log_level,
             slot: lease.number(),
-            repository: config.repository.place(),
-            compression: config.repository.compression,
+            repositories,
             spool: config.spool_of(server),
             title: ProcessTitle::of(&config),
             task,

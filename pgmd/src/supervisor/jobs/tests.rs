@@ -44,6 +44,7 @@ impl Bench {
             caller: &self.caller,
             kind,
             server: &server,
+            repositories: Vec::new(),
             task: Task::Restore { options },
         };
         self.jobs.admit(&asked, self.slots.take().unwrap())

@@ -7,19 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use pgm_backup::BackupLabel;
 use pgm_backup::verify::Level;
 use pgm_backup::verify::verification::Verification;
-use pgm_backup::{BackupLabel, Repository};
 use pgm_mgmt::{
-    BackupChoice, Error, JobKind, ListedFiles, Response, Role, TrialOptions, Verified, VerifyLevel,
-    VerifyOptions, VerifyOutcome,
+    BackupChoice, Error, ErrorCode, JobKind, ListedFiles, Response, Role, TrialOptions, Verified,
+    VerifyLevel, VerifyOptions, VerifyOutcome,
 };
-use pgm_proto::ServerName;
+use pgm_proto::{RepositoryName, ServerName};
 use tracing::{error, warn};
 
 use super::{Daemon, JobRequest};
 use crate::config::{Config, VerifyDepth};
 use crate::known_repository;
+use crate::place::RepositoryTarget;
 use crate::repository::chain;
 use crate::service::{Caller, Origin};
 use crate::trial::TrialSetup;
@@ -38,6 +39,7 @@ const AFTER_FAILURE: Duration = Duration::from_mins(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Due {
     server: ServerName,
+    repository: RepositoryName,
     label: BackupLabel,
     level: VerifyLevel,
     stored_bytes: u64,
@@ -100,6 +102,7 @@ async fn verify(
         caller: &caller,
         kind: JobKind::Verify,
         server: &due.server,
+        repositories: vec![target(config, due)?],
         task: Task::Verify { options, setup },
     };
     let ticket = daemon.start_job(asked)?;
@@ -113,6 +116,14 @@ async fn verify(
         Ok(Err(error)) => Err(error),
         _ => Ok(()),
     }
+}
+
+fn target(config: &Config, due: &Due) -> Result<RepositoryTarget, Error> {
+    config.target(&due.repository).map_err(|error| Error {
+        code: ErrorCode::BadValue,
+        text: error.to_string(),
+        hint: error.hint(),
+    })
 }
 
 /// What a verification has read: packs where it read frames, segments at their full size, and for a restore both twice.
@@ -133,48 +144,47 @@ fn cost(due: &Due, verified: &Verified) -> u64 {
     read.sum::<u64>().saturating_mul(times)
 }
 
-/// The backup that is due first, of all servers.
+/// The backup that is due first, of all servers and repositories.
 async fn first_due(config: &Arc<Config>) -> Option<Due> {
     let config = Arc::clone(config);
-    let looked = tokio::task::spawn_blocking(move || look(&config, Timestamp::now())).await;
-    match looked.ok()? {
-        Ok(due) => due,
-        Err(error) => {
-            warn!(
-                "cannot tell which backups have to be verified: {}",
+    let looked = tokio::task::spawn_blocking(move || look(&config, Timestamp::now()));
+    looked.await.ok()?
+}
+
+/// A repository that does not say what it has does not keep the others from being verified.
+fn look(config: &Config, now: Timestamp) -> Option<Due> {
+    let mut all = Vec::new();
+    for target in config.targets() {
+        match backups(config, &target) {
+            Ok(backups) => all.extend(backups),
+            Err(error) => warn!(
+                "cannot tell which backups in {} have to be verified: {}",
+                target.place,
                 chain(&error)
-            );
-            None
+            ),
         }
     }
+    choose(all, config.verify.interval, now)
 }
 
-fn look(config: &Config, now: Timestamp) -> pgm_backup::Result<Option<Due>> {
-    let repository = known_repository::open(&config.repository.place(), &config.spool)?;
-    let mut all = Vec::new();
+/// What the repository has of all servers.
+fn backups(config: &Config, target: &RepositoryTarget) -> pgm_backup::Result<Vec<Due>> {
+    let repository = known_repository::open(&target.place, &config.spool)?;
+    let mut backups = Vec::new();
     for (server, own) in &config.servers {
         let depth = own.verify_level.unwrap_or(config.verify.level);
-        all.extend(backups(&repository, server, depth)?);
-    }
-    Ok(choose(all, config.verify.interval, now))
-}
-
-fn backups(
-    repository: &Repository,
-    server: &ServerName,
-    depth: VerifyDepth,
-) -> pgm_backup::Result<Vec<Due>> {
-    let mut backups = Vec::new();
-    for entry in repository.catalog(server)?.backups() {
-        let verifications = repository.verifications(server, entry.label)?;
-        backups.push(Due {
-            server: server.clone(),
-            label: entry.label,
-            level: level(depth),
-            stored_bytes: entry.size.stored_bytes,
-            segment_bytes: entry.segment_bytes.into(),
-            last: last(&verifications, depth),
-        });
+        for entry in repository.catalog(server)?.backups() {
+            let verifications = repository.verifications(server, entry.label)?;
+            backups.push(Due {
+                server: server.clone(),
+                repository: target.place.name.clone(),
+                label: entry.label,
+                level: level(depth),
+                stored_bytes: entry.size.stored_bytes,
+                segment_bytes: entry.segment_bytes.into(),
+                last: last(&verifications, depth),
+            });
+        }
     }
     Ok(backups)
 }
@@ -238,6 +248,7 @@ mod tests {
     fn due(label: &str, last: Option<&str>) -> Due {
         Due {
             server: "main".parse().unwrap(),
+            repository: RepositoryName::default(),
             label: label.parse().unwrap(),
             level: VerifyLevel::Wal,
             stored_bytes: 10,
