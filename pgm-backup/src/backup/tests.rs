@@ -150,6 +150,29 @@ fn contents(repository: &Repository, entry: &BackupEntry) -> BTreeMap<String, Ve
     files
 }
 
+/// An even smaller one, of a server with segments of 1 MiB; `seed` makes its content another one.
+pub(crate) fn take_small(repository: &Repository, seed: u64) -> BackupEntry {
+    let mut content = vec![0; 300_000];
+    pattern(seed, &mut content);
+    let steps = data_directory(vec![
+        Step::Bytes(directory("base")),
+        Step::Bytes(file("base/1", &content)),
+        Step::Bytes(file("base/empty", b"")),
+        Step::Bytes(file("PG_VERSION", b"17\n")),
+    ]);
+    let mut beginning = beginning();
+    beginning.facts.segment_bytes = 1 << 20;
+    beginning.tablespaces = Vec::new();
+    let (cx, targets) = (Context::quiet(), [target(repository, "lz4")]);
+    let locked = Lanes::of(&targets).step(|target| Locked::take(target, &server()));
+    let lanes = begin(locked.unwrap(), &server(), &beginning.facts).unwrap();
+    let mut source = Script::new(steps, 65_536);
+    let copied = copy(&cx, &mut source, &Announced::default(), lanes, options(2)).unwrap();
+    let taken = finish(&cx, &targets, &BackupRequest::default(), &beginning, copied);
+    let mut outcomes = taken.unwrap().into_outcomes();
+    outcomes.pop().unwrap().into_result().unwrap()
+}
+
 /// A small backup with a tablespace, its WAL in the archive.
 pub(crate) fn take_sample(repository: &Repository) -> BackupEntry {
     let source = Script::new(sample(), 100_000);

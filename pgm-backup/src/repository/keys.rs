@@ -93,6 +93,22 @@ impl Keys<'_> {
         Ok(!self.numbers()?.is_empty())
     }
 
+    /// The copies of the ring that are damaged.
+    pub(super) fn damaged(&self) -> Result<Vec<Error>> {
+        let mut damaged = Vec::new();
+        for number in self.numbers()? {
+            let folder = layout::keys();
+            match numbered::read::<KeysRecord>(self.storage, &folder, number, FORMAT) {
+                Ok(_) => {}
+                Err(error @ (Error::Damaged { .. } | Error::UnknownFormat { .. })) => {
+                    damaged.push(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(damaged)
+    }
+
     /// Carries `change` out.
     pub(super) fn change(
         &self,

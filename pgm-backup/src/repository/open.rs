@@ -158,6 +158,18 @@ impl Repository {
         self.sealed.as_ref().map(SealedStorage::ring)
     }
 
+    /// The copies of the keys that are damaged; there is another one, as long as the repository can be opened.
+    pub(crate) fn damaged_keys(&self) -> Result<Vec<Error>> {
+        let Some(sealed) = &self.sealed else {
+            return Ok(Vec::new());
+        };
+        let keys = Keys {
+            storage: &**sealed.inner(),
+            id: &self.id,
+        };
+        keys.damaged()
+    }
+
     /// Changes the keys: another master key, a new data key, or neither, which only removes what an interrupted change
     /// left. No data is written anew. Others who have the repository open go on: with the data keys they know for what
     /// they write, and with any key for what they read, as long as their master key is the one in force.

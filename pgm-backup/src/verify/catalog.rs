@@ -32,6 +32,7 @@ pub(super) fn check(
 ) -> Result<Option<ManifestReader>> {
     cx.report(Phase::VerifyCatalog, 0, None, &entry.label.to_string());
     check_server(repository, entry, findings);
+    check_keys(repository, findings);
     check_said(repository, entry, findings);
     check_server_manifest(repository, entry, findings);
     let path = layout::manifest(&entry.server, entry.label);
@@ -85,6 +86,20 @@ fn check_server(repository: &Repository, entry: &BackupEntry, findings: &Finding
         Ok(Some(_)) => {}
         Ok(None) => findings.object(Area::Catalog, &path, "it is missing"),
         Err(error) => findings.failed(Area::Catalog, &path, &error),
+    }
+}
+
+/// The copies of the keys of a sealed repository: one that can be read is enough to restore.
+fn check_keys(repository: &Repository, findings: &Findings<'_>) {
+    match repository.damaged_keys() {
+        Ok(damaged) => {
+            for error in damaged {
+                let object = damaged_object(&error);
+                let object = object.unwrap_or_else(|| layout::keys().to_string());
+                findings.failed(Area::Marks, &object, &error);
+            }
+        }
+        Err(error) => findings.failed(Area::Marks, &layout::keys(), &error),
     }
 }
 

@@ -245,4 +245,6 @@ fn conclude(
 }
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 pub(crate) mod tests;

@@ -132,7 +132,7 @@ pub enum Area {
     Trial,
     /// The WAL behind it.
     Window,
-    /// What was said of it: that it is retained, notes, earlier verifications.
+    /// What was said of it (that it is retained, notes, earlier verifications), and copies of the keys.
     Marks,
     /// What the server that was started on it was asked, or what is in it.
     Checks,
