@@ -2,17 +2,20 @@
 //!
 //! Some of the requests, chosen by a seed, get a fault instead of (or after) being carried out: 500, 503, a reset before or
 //! after, silence, a body cut short, an error behind the status 200. Which request gets which fault depends on the order
-//! in which they come, so a seed narrows a failure down without replaying it exactly.
+//! in which they come, so a seed narrows a failure down without replaying it exactly. A test that fails prints it.
+//!
+//! All requests that come are counted by what they ask for, in the words of [`pgm_storage::Operation`].
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::http_message::Message;
 use crate::port::Port;
+use crate::s3_requests::Requests;
 
 /// A fault of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,7 @@ const FAULTS: [Fault; 7] = [
 #[derive(Debug)]
 pub struct ChaosProxy {
     port: Port,
+    seed: u64,
     shared: Arc<Shared>,
 }
 
@@ -56,7 +60,7 @@ struct Shared {
     per_mille: AtomicU32,
     state: AtomicU64,
     faults: AtomicU64,
-    requests: AtomicU64,
+    requests: Mutex<Requests>,
     closing: AtomicBool,
 }
 
@@ -71,7 +75,7 @@ impl ChaosProxy {
             per_mille: AtomicU32::new(per_mille),
             state: AtomicU64::new(seed),
             faults: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
+            requests: Mutex::default(),
             closing: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -85,7 +89,7 @@ impl ChaosProxy {
                 thread::spawn(move || shared.serve(stream));
             }
         });
-        Self { port, shared }
+        Self { port, seed, shared }
     }
 
     /// Its port on 127.0.0.1.
@@ -101,14 +105,26 @@ impl ChaosProxy {
     /// How many requests came, and how many of them got a fault.
     pub fn counts(&self) -> (u64, u64) {
         (
-            self.shared.requests.load(Ordering::Acquire),
+            self.requests().total(),
             self.shared.faults.load(Ordering::Acquire),
         )
+    }
+
+    /// The requests that came so far.
+    pub fn requests(&self) -> Requests {
+        lock(&self.shared.requests).clone()
     }
 }
 
 impl Drop for ChaosProxy {
     fn drop(&mut self) {
+        if thread::panicking() {
+            let (requests, faults) = self.counts();
+            eprintln!(
+                "chaos with seed {}: {faults} faults in {requests} requests",
+                self.seed
+            );
+        }
         self.shared.closing.store(true, Ordering::Release);
         // Wakes the thread that accepts.
         let _ = TcpStream::connect(("127.0.0.1", self.port.number()));
@@ -118,7 +134,6 @@ impl Drop for ChaosProxy {
 impl Shared {
     /// The next fault, if this request gets one (splitmix64).
     fn next_fault(&self) -> Option<Fault> {
-        self.requests.fetch_add(1, Ordering::AcqRel);
         let mut z = self
             .state
             .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::AcqRel);
@@ -135,6 +150,7 @@ impl Shared {
     fn serve(&self, stream: TcpStream) -> io::Result<()> {
         let mut stream = BufReader::new(stream);
         while let Some(request) = Message::read_request(&mut stream)? {
+            lock(&self.requests).count(request.method(), request.target());
             let fault = self.next_fault();
             match fault {
                 Some(Fault::ErrorIn200) if completes(&request) => {
@@ -193,6 +209,10 @@ impl Shared {
         target.write_all(&request.body)?;
         Message::read_answer(&mut BufReader::new(target), request.method())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn completes(request: &Message) -> bool {

@@ -102,6 +102,14 @@ impl StoreServer {
         }
     }
 
+    /// A file of these lines, as the setting `credentials_file` wants it.
+    pub fn credentials_file(&self) -> PathBuf {
+        let file = self.scratch.join("credentials");
+        fs::write(&file, self.credentials()).expect("our own file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("our own file");
+        file
+    }
+
     /// A folder of the server's own; with SFTP, the data is in its folder `data`.
     pub fn folder(&self) -> &Path {
         self.scratch.path()

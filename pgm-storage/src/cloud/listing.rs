@@ -27,39 +27,62 @@ const LEFTOVER_AGE: Duration = Duration::from_hours(7 * 24);
 
 type Found = BoxStream<'static, object_store::Result<object_store::ObjectMeta>>;
 
-/// A listing under way, page by page.
+/// A listing under way, page by page. A page that is lost on the way is asked for again.
 struct Pages<'a> {
     bucket: &'a Bucket,
     folder: &'a ObjectPath,
-    stream: Option<Found>,
+    prefix: Option<Path>,
+    next: Next,
     page: VecDeque<object_store::ObjectMeta>,
+}
+
+/// Where the next page comes from.
+enum Next {
+    /// The listing that gave the page before, and the last key of that.
+    Rest(Option<Found>, Option<Path>),
+    Nothing,
 }
 
 impl<'a> Pages<'a> {
     fn begin(bucket: &'a Bucket, folder: &'a ObjectPath) -> Result<Self> {
         let key = bucket.key(folder)?;
-        let objects = Arc::clone(&bucket.objects);
-        let prefix = (!key.as_ref().is_empty()).then_some(key);
         Ok(Self {
             bucket,
             folder,
-            stream: Some(objects.list(prefix.as_ref())),
+            prefix: (!key.as_ref().is_empty()).then_some(key),
+            next: Next::Rest(None, None),
             page: VecDeque::new(),
         })
     }
 
     fn next(&mut self) -> Result<Option<object_store::ObjectMeta>> {
-        if self.page.is_empty()
-            && let Some(mut stream) = self.stream.take()
-        {
-            let (page, rest) = self.bucket.wait("list", self.folder, async move {
-                let page: Vec<_> = stream.by_ref().take(PAGE).try_collect().await?;
-                let rest = (page.len() == PAGE).then_some(stream);
-                Ok((page, rest))
-            })?;
-            (self.page, self.stream) = (page.into(), rest);
+        if self.page.is_empty() {
+            self.turn()?;
         }
         Ok(self.page.pop_front())
+    }
+
+    fn turn(&mut self) -> Result<()> {
+        let Next::Rest(mut rest, last) = std::mem::replace(&mut self.next, Next::Nothing) else {
+            return Ok(());
+        };
+        let (objects, prefix) = (&self.bucket.objects, self.prefix.as_ref());
+        let (page, rest) = self.bucket.insist("list", self.folder, || {
+            let mut stream = rest.take().unwrap_or_else(|| match &last {
+                Some(last) => objects.list_with_offset(prefix, last),
+                None => objects.list(prefix),
+            });
+            async move {
+                let page: VecDeque<_> = stream.by_ref().take(PAGE).try_collect().await?;
+                Ok((page, stream))
+            }
+        })?;
+        if page.len() == PAGE {
+            let last = page.back().map(|found| found.location.clone());
+            self.next = Next::Rest(Some(rest), last);
+        }
+        self.page = page;
+        Ok(())
     }
 }
 
@@ -105,10 +128,10 @@ pub(super) fn list(
 /// The names of the folders directly in `folder`.
 pub(super) fn folders(bucket: &Bucket, folder: &ObjectPath) -> Result<Vec<String>> {
     let key = bucket.key(folder)?;
-    let objects = Arc::clone(&bucket.objects);
-    let found = bucket.wait("list", folder, async move {
-        let prefix = (!key.as_ref().is_empty()).then_some(key);
-        objects.list_with_delimiter(prefix.as_ref()).await
+    let prefix = (!key.as_ref().is_empty()).then_some(key);
+    let found = bucket.insist("list", folder, || {
+        let (objects, prefix) = (Arc::clone(&bucket.objects), prefix.clone());
+        async move { objects.list_with_delimiter(prefix.as_ref()).await }
     })?;
     let mut names: Vec<String> = found
         .common_prefixes
@@ -132,9 +155,9 @@ pub(super) fn sweep(bucket: &Bucket, folder: &ObjectPath) -> Result<u64> {
         let age = SystemTime::now().duration_since(found.last_modified.into());
         let name = found.location.filename().unwrap_or("");
         if is_temporary(name) && age.is_ok_and(|age| age > LEFTOVER_AGE) {
-            let objects = Arc::clone(&bucket.objects);
-            bucket.wait("delete", folder, async move {
-                objects.delete(&found.location).await
+            bucket.insist("delete", folder, || {
+                let (objects, key) = (Arc::clone(&bucket.objects), found.location.clone());
+                async move { objects.delete(&key).await }
             })?;
             swept += 1;
         }

@@ -52,6 +52,8 @@ use crate::storage::{ObjectMeta, ObjectReader, ObjectWriter, PutMode, Space, Sto
 
 /// The metadata that says which writer made an object.
 const WRITER: &str = "pgmwriter";
+/// The first pause between two tries, which doubles each time.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
@@ -167,6 +169,34 @@ impl Bucket {
             .map_err(|error| trouble::sort(operation, self.place(path), &error))
     }
 
+    /// The same for what may be done twice: made anew by `request` and tried again while the trouble may pass. The library does so
+    /// only with requests that change nothing, and not once an answer has begun.
+    pub(super) fn insist<T, F>(
+        &self,
+        operation: &'static str,
+        path: &ObjectPath,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = object_store::Result<T>> + Send + 'static,
+    {
+        let begun = Instant::now();
+        let mut pause = PAUSE_MIN;
+        loop {
+            let error = match self.wait(operation, path, request()) {
+                Err(error) if trouble::may_pass(&error) => error,
+                answer => return answer,
+            };
+            if begun.elapsed() + pause >= self.retry_timeout {
+                return Err(error);
+            }
+            tracing::debug!(object = %path, %error, "trying it once more");
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
     pub(super) fn attributes(&self, id: &WriterId) -> Attributes {
         let mut attributes = Attributes::new();
         attributes.insert(Attribute::Metadata(WRITER.into()), id.0.clone().into());
@@ -218,7 +248,7 @@ impl Bucket {
     ) -> Result<SystemTime> {
         let key = self.object_key(path)?;
         let begun = Instant::now();
-        let mut pause = Duration::from_millis(100);
+        let mut pause = PAUSE_MIN;
         loop {
             let (objects, key) = (Arc::clone(&self.objects), key.clone());
             let payload = PutPayload::from(bytes.clone());
@@ -330,10 +360,11 @@ impl Storage for CloudStorage {
     }
 
     fn delete(&self, path: &ObjectPath) -> Result<()> {
-        let (objects, key) = (Arc::clone(&self.0.objects), self.0.object_key(path)?);
-        let deleted = self
-            .0
-            .wait("delete", path, async move { objects.delete(&key).await });
+        let key = self.0.object_key(path)?;
+        let deleted = self.0.insist("delete", path, || {
+            let (objects, key) = (Arc::clone(&self.0.objects), key.clone());
+            async move { objects.delete(&key).await }
+        });
         match deleted {
             Err(error) if error.is_not_found() => Ok(()),
             deleted => deleted,

@@ -111,6 +111,17 @@ pub(super) fn is_ambiguous(error: &StorageError) -> bool {
     )
 }
 
+/// Whether the store may be well again in a moment. What cannot be reached at all was tried long enough already.
+pub(super) fn may_pass(error: &StorageError) -> bool {
+    matches!(
+        error,
+        StorageError::Remote {
+            problem: RemoteProblem::TimedOut | RemoteProblem::Unavailable,
+            ..
+        }
+    )
+}
+
 /// Whether a range was asked of an object that has not that much; some stores answer as if nothing was asked.
 pub(super) fn is_out_of_range(error: &StorageError) -> bool {
     let StorageError::Remote { source, .. } = error else {

@@ -92,13 +92,14 @@ impl CloudWriter {
     /// Begins to send what was collected, once the part before it has arrived.
     fn send_part(&mut self) -> Result<()> {
         if matches!(self.upload, Upload::NotBegun) {
-            let (objects, key) = (Arc::clone(&self.bucket.objects), self.upload_key());
-            let options = PutMultipartOptions {
-                attributes: self.bucket.attributes(&self.id),
-                ..PutMultipartOptions::default()
-            };
-            let multipart = self.bucket.wait("write", &self.path, async move {
-                objects.put_multipart_opts(&key, options).await
+            // An upload of which nobody was told costs nothing but a line in the bucket's list of unfinished ones.
+            let multipart = self.bucket.insist("write", &self.path, || {
+                let (objects, key) = (Arc::clone(&self.bucket.objects), self.upload_key());
+                let options = PutMultipartOptions {
+                    attributes: self.bucket.attributes(&self.id),
+                    ..PutMultipartOptions::default()
+                };
+                async move { objects.put_multipart_opts(&key, options).await }
             })?;
             self.upload = Upload::Running {
                 multipart,
