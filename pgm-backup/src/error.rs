@@ -87,6 +87,14 @@ pub enum Error {
         /// The id of the key that was given.
         given: KeyId,
     },
+    /// The master key cannot be had.
+    #[error("the master key of the repository cannot be had: {reason}")]
+    NoMasterKey {
+        /// Why not.
+        reason: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// A sealed repository has lost its keys.
     #[error("the sealed repository in {location} has no keys")]
     KeysMissing {
@@ -297,8 +305,10 @@ impl Error {
                 "mount the file system of {location}, or correct repository.path; WAL waits in the spool meanwhile. If \
                  the change is meant: pgm-cli repository accept"
             )),
+            Self::NoMasterKey { hint, .. } => hint.clone(),
             Self::RepositorySealed { .. } => Some(
-                "open it with its master key (`Repository::open_sealed`); the programs cannot be given one for a repository yet"
+                "give its master key: --master-key FILE, env:NAME or command:COMMAND with --repository; the setting \
+                 `seal` in a configuration"
                     .into(),
             ),
             Self::RepositoryPlain { .. } => Some(
@@ -307,7 +317,7 @@ impl Error {
                     .into(),
             ),
             Self::WrongMasterKey { needed, .. } => Some(format!(
-                "find the master key whose id is {needed}; somebody may have changed it (`Repository::rekey`)"
+                "find the master key whose id is {needed}; somebody may have changed it (`pgm-cli repository rekey`)"
             )),
             Self::KeysMissing { .. } => Some(
                 "put the folder repository.keys back from another copy of the repository; without it nothing there \

@@ -28,7 +28,8 @@ pub(crate) use job::{ClearCommand, JobCommand, JobLsArguments};
 pub(crate) use mode::{Mode, ModeArguments};
 pub(crate) use operations::{
     AnnotateArguments, ArchiveArguments, CopyArguments, DeleteArguments, ListBackupArguments,
-    MarkArguments, Order, RepositoryCommand, RetentionArguments, TrialArguments, VerifyArguments,
+    MarkArguments, Order, RekeyArguments, RepositoryCommand, RetentionArguments, TrialArguments,
+    VerifyArguments,
 };
 pub(crate) use place::RepositoryArguments;
 pub(crate) use restore::{RestoreArguments, StopArguments, TargetAction, TargetArguments};
@@ -264,6 +265,9 @@ pub(crate) struct InitArguments {
     /// A server to protect: a name and how to connect, such as prod='host=db1 user=backup'
     #[arg(long = "server", required = true, value_name = "NAME=CONNINFO", value_parser = parse_server)]
     pub(crate) servers: Vec<(ServerName, String)>,
+    /// Seal the repository with a new master key in DIR/repository.key; --master-key names one that there is
+    #[arg(long, conflicts_with = "master_key")]
+    pub(crate) seal: bool,
     /// Write the configuration only
     #[arg(long)]
     pub(crate) no_check: bool,

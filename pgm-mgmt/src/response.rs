@@ -323,6 +323,9 @@ pub struct RepositoryStatus {
     pub repository: RepositoryName,
     /// Where it is.
     pub place: String,
+    /// Whether everything there is sealed.
+    #[serde(default)]
+    pub sealed: bool,
     /// How far the server's WAL is archived there.
     pub archived_lsn: Option<Lsn>,
     /// Files of the spool that wait for it.

@@ -25,6 +25,7 @@ pub mod repository;
 pub mod restore;
 pub mod restore_command;
 pub mod retention;
+pub mod seal_key;
 pub mod secrets;
 pub mod service;
 pub mod shared_state;

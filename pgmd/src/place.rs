@@ -1,8 +1,8 @@
 //! Where a repository is, and where the credentials for it are found.
 //!
-//! A place is an address and perhaps the name of a file of credentials: it can be handed to workers, written into a
-//! `restore_command`, and shown to everybody. The secrets themselves are read by whoever opens the repository: from that
-//! file, and from the environment where the file does not say.
+//! A place is an address and perhaps the name of a file of credentials and of the source of a master key: it can be handed to
+//! workers, written into a `restore_command`, and shown to everybody. The secrets themselves are read by whoever opens the
+//! repository: from that file, and from the environment where the file does not say; the key as [`crate::seal_key`] says.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
@@ -16,6 +16,9 @@ use pgm_storage::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::config::MasterKeySource;
+use crate::seal_key::PlaceKey;
+
 /// A repository's address, and the file with the credentials for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepositoryPlace {
@@ -25,6 +28,8 @@ pub struct RepositoryPlace {
     pub address: StoreAddress,
     /// The file with lines `NAME=value`.
     pub credentials: Option<PathBuf>,
+    /// The master key of a sealed repository; without one it must be plain.
+    pub key: Option<PlaceKey>,
 }
 
 /// A repository that is written to, and how.
@@ -43,6 +48,16 @@ impl RepositoryPlace {
             name: RepositoryName::default(),
             address: StoreAddress::local(folder),
             credentials: None,
+            key: None,
+        }
+    }
+
+    /// The same place, whose repository is sealed with the key that `source` gives.
+    #[must_use]
+    pub fn sealed(self, source: Option<MasterKeySource>) -> Self {
+        Self {
+            key: source.map(PlaceKey::new),
+            ..self
         }
     }
 
@@ -133,6 +148,7 @@ mod tests {
             name: RepositoryName::default(),
             address: "s3://bucket/x".parse().unwrap(),
             credentials: Some(file.clone()),
+            key: None,
         };
         for (mode, accepted) in [(0o600, true), (0o640, true), (0o644, false), (0o660, false)] {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();

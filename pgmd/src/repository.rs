@@ -1,28 +1,70 @@
 //! The way from the configuration to the repository, and from its failures to what clients are told.
 
+use std::sync::Arc;
+
 use pgm_backup::catalog::BackupEntry;
 use pgm_backup::marks::AnnotationError;
 use pgm_backup::{BackupLabel, Repository};
 use pgm_mgmt::{BackupChoice, Error, ErrorCode};
 use pgm_proto::ServerName;
+use pgm_storage::seal::MasterKey;
 
 use crate::place::RepositoryPlace;
+use crate::seal_key::PlaceKey;
+use crate::secrets::SecretsError;
 
 pub use crate::listing::{backups, details, summary};
 
 /// Opens the repository at `place`, or makes it.
 pub fn open_or_create(place: &RepositoryPlace) -> pgm_backup::Result<Repository> {
-    Repository::open_or_create(place.create()?)
+    let storage = place.create()?;
+    match &place.key {
+        None => Repository::open_or_create(storage),
+        Some(key) => with_key(key, |key| {
+            Repository::open_or_create_sealed(Arc::clone(&storage), key)
+        }),
+    }
 }
 
-/// Opens the repository at `place`.
+/// Opens the repository at `place`, which must be sealed if there is a key for it, and plain otherwise.
 pub fn open(place: &RepositoryPlace) -> pgm_backup::Result<Repository> {
-    match place.open() {
-        Ok(storage) => Repository::open(storage),
-        Err(error) if error.is_not_found() => Err(pgm_backup::Error::RepositoryMissing {
-            location: place.to_string(),
+    let storage = match place.open() {
+        Ok(storage) => storage,
+        Err(error) if error.is_not_found() => {
+            return Err(pgm_backup::Error::RepositoryMissing {
+                location: place.to_string(),
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match &place.key {
+        None => Repository::open(storage),
+        Some(key) => with_key(key, |key| {
+            Repository::open_sealed(Arc::clone(&storage), key)
         }),
-        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens with the key at hand, and once more with a fresh one if the one that was remembered is out of date.
+fn with_key(
+    key: &PlaceKey,
+    open: impl Fn(&MasterKey) -> pgm_backup::Result<Repository>,
+) -> pgm_backup::Result<Repository> {
+    match open(&key.key().map_err(|error| no_key(&error))?) {
+        Err(wrong @ pgm_backup::Error::WrongMasterKey { .. }) => {
+            match key.fresh_key().map_err(|error| no_key(&error))? {
+                Some(fresh) => open(&fresh),
+                None => Err(wrong),
+            }
+        }
+        opened => opened,
+    }
+}
+
+fn no_key(error: &SecretsError) -> pgm_backup::Error {
+    pgm_backup::Error::NoMasterKey {
+        hint: error.hint(),
+        reason: chain(error),
     }
 }
 
@@ -71,6 +113,7 @@ pub fn failure(error: &pgm_backup::Error) -> Error {
         | Cause::RepositorySealed { .. }
         | Cause::RepositoryPlain { .. }
         | Cause::WrongMasterKey { .. }
+        | Cause::NoMasterKey { .. }
         | Cause::KeysMissing { .. }
         | Cause::Keys { .. }
         | Cause::KeysChanged { .. }

@@ -1,7 +1,7 @@
 //! The `restore_command` of restored servers.
 //!
 //! It names program, repository and spool outright, so that a restored server recovers without pgmd and without its
-//! configuration. Of credentials it names the file that holds them, never themselves. It also says how far recovery must get: WAL that was there when the restore was planned and is absent
+//! configuration. Of credentials and keys it names the file that holds them, never themselves. It also says how far recovery must get: WAL that was there when the restore was planned and is absent
 //! now is never taken for the end of the archive.
 
 use std::path::{Path, PathBuf};
@@ -64,11 +64,13 @@ pub fn restore_command(
     let option = |name: &str, path: Option<&Path>| {
         path.map_or_else(String::new, |path| format!(" --{name} {}", quoted(path)))
     };
+    let key = place.key.as_ref().map(|key| key.source().to_string());
     format!(
-        "{} wal get --repository {}{}{} --needed {lsn} --timeline {timeline}{stops} {server} %f \"%p\"",
+        "{} wal get --repository {}{}{}{} --needed {lsn} --timeline {timeline}{stops} {server} %f \"%p\"",
         quoted(program),
         quoted(Path::new(&place.to_string())),
         option("credentials", place.credentials.as_deref()),
+        option("master-key", key.as_deref().map(Path::new)),
         option("spool", spool),
     )
 }
@@ -122,6 +124,9 @@ mod tests {
                 name: pgm_proto::RepositoryName::default(),
                 address: "s3://bucket/a?region=x&sse=AES256".parse().unwrap(),
                 credentials: Some("/etc/pgm/s3".into()),
+                key: Some(crate::seal_key::PlaceKey::new(
+                    "env:PGM_KEY".parse().unwrap(),
+                )),
             },
             None,
             &"prod".parse().unwrap(),
@@ -134,7 +139,7 @@ mod tests {
         assert_eq!(
             command,
             "pgm-cli wal get --repository 's3://bucket/a?region=x&sse=AES256' --credentials /etc/pgm/s3 \
-             --needed 0/3000028 --timeline 1 prod %f \"%p\""
+             --master-key env:PGM_KEY --needed 0/3000028 --timeline 1 prod %f \"%p\""
         );
     }
 }

@@ -18,6 +18,8 @@ use crate::wait::{wait_for, wait_until};
 pub struct Pgmd {
     scratch: Scratch,
     process: Option<Child>,
+    /// Variables of its environment, and of the command line's.
+    environment: Vec<(String, String)>,
 }
 
 impl Pgmd {
@@ -26,6 +28,7 @@ impl Pgmd {
         let pgmd = Self {
             scratch: Scratch::new("d"),
             process: None,
+            environment: Vec::new(),
         };
         let mut entries = String::new();
         for (name, conninfo) in servers {
@@ -35,6 +38,11 @@ impl Pgmd {
         fs::create_dir(pgmd.scratch.join("home")).expect("our own folder");
         pgmd.write_configuration(&format!("(\nservers: {{\n{entries}}},\n)\n"));
         pgmd
+    }
+
+    /// Sets a variable for the daemon's next start, and for the command line.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Replaces the configuration; the daemon sees it after a reload or restart.
@@ -259,6 +267,8 @@ impl Pgmd {
             }
         }
         command.env("HOME", self.scratch.join("home"));
+        let variables = self.environment.iter();
+        command.envs(variables.map(|(name, value)| (name, value)));
         command
     }
 }

@@ -30,6 +30,36 @@ fn holders(folder: &Path, text: &str) -> Vec<String> {
     found
 }
 
+/// Without the key, and with another one.
+fn nobody_else_gets_in(keyless: &dyn Fn(&[&str]) -> Command, here: &Scratch) {
+    let refused = run(&mut keyless(&["list-backup"]));
+    let says = |part: &str| refused.stderr.contains(part);
+    assert!(
+        refused.status != 0 && says("is sealed") && says("--master-key"),
+        "{refused:?}"
+    );
+    let other = here.join("other.key");
+    let other = other.to_str().unwrap();
+    run_ok(Command::new(built("pgm-cli")).args(["admin", "master-key", "-o", other]));
+    let refused = run(keyless(&["list-backup"]).args(["--master-key", other]));
+    assert!(
+        refused.status != 0 && refused.stderr.contains("takes the master key"),
+        "{refused:?}"
+    );
+}
+
+fn what_there_is_is_told(cli: &dyn Fn(&[&str]) -> Command) {
+    let listed = run_ok(&mut cli(&["list-backup"]));
+    assert!(listed.contains("main"), "{listed}");
+    let info = run_ok(&mut cli(&["info", "main"]));
+    assert!(info.contains("valid"), "{info}");
+    let unknown = run(&mut cli(&["info", "other"]));
+    assert!(
+        unknown.status == 4 && unknown.stderr.contains("main"),
+        "{unknown:?}"
+    );
+}
+
 fn the_journey(kind: StoreKind) {
     let store = StoreServer::start(kind);
     let url = store.address("pgm/one");
@@ -38,11 +68,16 @@ fn the_journey(kind: StoreKind) {
     fs::write(&credentials, store.credentials()).unwrap();
     fs::set_permissions(&credentials, fs::Permissions::from_mode(0o600)).unwrap();
     let credentials = credentials.to_str().unwrap();
+    let key = here.join("master.key");
+    let key = key.to_str().unwrap();
+    let made = run_ok(Command::new(built("pgm-cli")).args(["admin", "master-key", "-o", key]));
+    assert!(made.contains("keep a copy"), "{made}");
 
     let mut cluster = Cluster::builder(Major::V17).start();
     let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
     pgmd.write_configuration(&format!(
-        "(repository: (url: {url:?}, credentials_file: {credentials:?}), servers: {{ \"main\": (conninfo: {:?}) }})",
+        "(repository: (url: {url:?}, credentials_file: {credentials:?}, seal: {key:?}), \
+          servers: {{ \"main\": (conninfo: {:?}) }})",
         cluster.conninfo()
     ));
     pgmd.start();
@@ -83,8 +118,11 @@ fn the_journey(kind: StoreKind) {
     fs::remove_file(daemon.join("pgmd.ron")).unwrap();
     cluster.destroy();
 
-    let cli = |arguments: &[&str]| {
-        let mut command = Command::new(built("pgm-cli"));
+    // The binary, the address, the credentials and the key are all there is.
+    let program = here.join("pgm-cli");
+    fs::copy(built("pgm-cli"), &program).unwrap();
+    let keyless = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
         command
             .env_remove("PGM_DIRECTORY")
             .current_dir(here.path())
@@ -92,15 +130,13 @@ fn the_journey(kind: StoreKind) {
             .args(["--repository", &url, "--credentials", credentials]);
         command
     };
-    let listed = run_ok(&mut cli(&["list-backup"]));
-    assert!(listed.contains("main"), "{listed}");
-    let info = run_ok(&mut cli(&["info", "main"]));
-    assert!(info.contains("valid"), "{info}");
-    let unknown = run(&mut cli(&["info", "other"]));
-    assert!(
-        unknown.status == 4 && unknown.stderr.contains("main"),
-        "{unknown:?}"
-    );
+    nobody_else_gets_in(&keyless, &here);
+    let cli = |arguments: &[&str]| {
+        let mut command = keyless(arguments);
+        command.args(["--master-key", key]);
+        command
+    };
+    what_there_is_is_told(&cli);
 
     let data = here.join("data");
     run_ok(&mut cli(&[
@@ -109,7 +145,8 @@ fn the_journey(kind: StoreKind) {
         "newest",
         data.to_str().unwrap(),
     ]));
-    for secret in ["canary-secret", "Eby8vdM02xNOcq"] {
+    let secret_key = fs::read_to_string(key).unwrap();
+    for secret in ["canary-secret", "Eby8vdM02xNOcq", secret_key.trim()] {
         assert!(
             holders(&data, secret).is_empty(),
             "no secret is in the restored directory"

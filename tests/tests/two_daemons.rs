@@ -184,6 +184,7 @@ fn from_another_host_it_waits_for_the_end_of_the_lease_and_the_first_notices() {
         name: pgm_proto::RepositoryName::default(),
         address: address.parse().unwrap(),
         credentials: Some(credentials),
+        key: None,
     };
     let lock = LockObject {
         storage: place.open().unwrap(),

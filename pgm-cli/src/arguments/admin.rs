@@ -9,7 +9,7 @@ use pgmd::secrets::{Argon2Salt, PasswordLength, UserName};
 /// Commands on keys and users; they work with and without pgmd, on its own host.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminCommand {
-    /// Make the master key, which seals passwords and files
+    /// Make the master key, which seals passwords and files, or another one for a repository
     MasterKey(MasterKeyArguments),
     /// Passwords of PostgreSQL's users, and who may use remote management
     #[command(subcommand)]
@@ -31,6 +31,9 @@ pub(crate) struct MasterKeyArguments {
     /// Only show the id of the key that there is
     #[arg(long, group = "how")]
     pub(crate) id: bool,
+    /// The file of the key, instead of the one that the setting master_key names; needs no configuration
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Commands on users.

@@ -24,9 +24,6 @@ pub(crate) struct FileArguments {
 pub(crate) struct SealArguments {
     #[command(flatten)]
     pub(crate) file: FileArguments,
-    /// The file of the master key, when there is no configuration to take it from
-    #[arg(long, value_name = "FILE")]
-    pub(crate) master_key: Option<PathBuf>,
 }
 
 /// Arguments of `compress`.

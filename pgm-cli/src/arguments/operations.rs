@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use pgm_backup::BackupLabel;
 use pgm_mgmt::{AnnotationChange, ListedFiles, VerifyLevel};
 use pgm_proto::ServerName;
+use pgmd::config::MasterKeySource;
 
 use super::{StopArguments, TargetArguments};
 
@@ -224,6 +225,19 @@ pub(crate) enum RepositoryCommand {
     Accept,
     /// Copy backups and WAL of servers from one repository to another; what is there already stays
     Copy(Box<CopyArguments>),
+    /// Change the keys of a sealed repository: another master key, a new data key; no data is written anew
+    Rekey(RekeyArguments),
+}
+
+/// Arguments of `repository rekey`.
+#[derive(Debug, Args)]
+pub(crate) struct RekeyArguments {
+    /// The master key from now on: FILE, env:NAME or command:COMMAND
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) new_master_key: Option<MasterKeySource>,
+    /// Seal what is written from now on with a new data key
+    #[arg(long)]
+    pub(crate) new_data_key: bool,
 }
 
 /// Arguments of `repository copy`.
@@ -250,6 +264,12 @@ pub(crate) struct CopyArguments {
     /// The file with the credentials for TO, when that is an address
     #[arg(long, value_name = "FILE")]
     pub(crate) to_credentials: Option<PathBuf>,
+    /// The master key of FROM, when that is a sealed one at an address: FILE, env:NAME or command:COMMAND
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) from_master_key: Option<MasterKeySource>,
+    /// The master key of TO, when that is an address; one that is made is sealed then
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) to_master_key: Option<MasterKeySource>,
 }
 
 /// How far a verification goes.

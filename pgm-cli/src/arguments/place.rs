@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use pgm_proto::RepositoryName;
 use pgm_storage::StoreAddress;
+use pgmd::config::MasterKeySource;
 
 const HEADING: &str = "A repository without pgmd";
 
@@ -23,6 +24,16 @@ pub(crate) struct RepositoryArguments {
         env = "PGM_CREDENTIALS", value_name = "FILE"
     )]
     pub(crate) credentials: Option<PathBuf>,
+    /// The master key of a sealed repository, and of encrypt and decrypt: FILE, env:NAME or command:COMMAND
+    #[arg(
+        long = "master-key",
+        global = true,
+        help_heading = HEADING,
+        env = "PGM_MASTER_KEY",
+        hide_env_values = true,
+        value_name = "SOURCE"
+    )]
+    pub(crate) master_key: Option<MasterKeySource>,
     /// Of several configured repositories, only this one
     #[arg(
         id = "repository_name",

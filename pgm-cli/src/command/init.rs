@@ -6,27 +6,50 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use pgmd::config::Sample;
+use pgm_storage::seal::MasterKey;
+use pgmd::config::{MasterKeySource, Sample};
+use pgmd::secrets::{SecretsError, create_master_key};
 
-use super::{Cx, check};
+use super::{Cx, absolute_key, check};
 use crate::arguments::{CheckArguments, Format, InitArguments, RepositoryArguments};
 use crate::error::{CliError, Failure};
 use crate::locate::CONFIG_FILE;
 use crate::output::stdout::out;
+
+/// The master key that `--seal` makes, beside the configuration.
+const KEY_FILE: &str = "repository.key";
 
 pub(super) fn run(cx: &Cx, arguments: &InitArguments) -> Result<ExitCode, CliError> {
     let directory = std::path::absolute(&arguments.target)
         .map_err(|error| failed("find", &arguments.target, &error))?;
     let file = directory.join(CONFIG_FILE);
     let place = cx.named_place()?;
+    let seal = match &cx.at.master_key {
+        Some(source) => Some(absolute_key(source)?),
+        None => arguments
+            .seal
+            .then(|| MasterKeySource::File(KEY_FILE.into())),
+    };
     let sample = Sample {
         servers: &arguments.servers,
         repository: place.as_ref(),
+        seal: seal.as_ref(),
         slot: "pgmd",
     };
     write_configuration(&file, &sample.text())?;
     if cx.format == Format::Text {
         out!("wrote {}", file.display());
+    }
+    if arguments.seal {
+        let key_file = directory.join(KEY_FILE);
+        let key = MasterKey::generate().map_err(SecretsError::Seal)?;
+        create_master_key(&key_file, &key)?;
+        if cx.format == Format::Text {
+            out!(
+                "wrote {}: keep a copy elsewhere, without it nothing can be restored",
+                key_file.display()
+            );
+        }
     }
     if arguments.no_check {
         return Ok(ExitCode::SUCCESS);

@@ -45,8 +45,9 @@ use std::process::ExitCode;
 use pgm_mgmt::{Client, Deadlines};
 use pgm_proto::{RepositoryName, ServerName};
 use pgm_storage::{Compression, StoreAddress};
-use pgmd::config::Config;
+use pgmd::config::{Config, MasterKeySource};
 use pgmd::place::{RepositoryPlace, RepositoryTarget};
+use pgmd::seal_key::PlaceKey;
 
 use crate::arguments::{Arguments, Command, Format, RepositoryArguments, WalCommand};
 use crate::error::{CliError, Failure};
@@ -138,10 +139,17 @@ impl Cx {
             });
         }
         let config = self.config()?;
-        let targets = match &self.at.repo {
+        let mut targets = match &self.at.repo {
             Some(name) => vec![config.target(name)?],
             None => config.targets(),
         };
+        if let Some(key) = &self.at.master_key {
+            // The configuration knows which of them are sealed.
+            let sealed = targets.iter_mut().map(|target| &mut target.place.key);
+            for place_key in sealed.filter(|place_key| place_key.is_some()) {
+                *place_key = Some(PlaceKey::new(absolute_key(key)?));
+            }
+        }
         Ok(At {
             targets,
             config: Some(config),
@@ -151,7 +159,8 @@ impl Cx {
     /// The repository that was named, with absolute paths.
     fn named_place(&self) -> Result<Option<RepositoryPlace>, CliError> {
         let address = self.at.repository.as_ref();
-        let place = address.map(|address| place_at(address, self.at.credentials.as_deref()));
+        let (credentials, key) = (self.at.credentials.as_deref(), self.at.master_key.as_ref());
+        let place = address.map(|address| place_at(address, credentials, key));
         place.transpose()
     }
 }
@@ -160,13 +169,8 @@ impl Cx {
 fn place_at(
     address: &StoreAddress,
     credentials: Option<&Path>,
+    key: Option<&MasterKeySource>,
 ) -> Result<RepositoryPlace, CliError> {
-    let absolute = |path: &Path| {
-        std::path::absolute(path).map_err(|error| {
-            let text = format!("{} cannot be found: {error}", path.display());
-            CliError::new(Failure::Usage, text, None)
-        })
-    };
     let address = match address.directory() {
         Some(folder) => StoreAddress::local(absolute(&folder)?),
         None => address.clone(),
@@ -175,6 +179,21 @@ fn place_at(
         name: RepositoryName::default(),
         address,
         credentials: credentials.map(absolute).transpose()?,
+        key: key.map(absolute_key).transpose()?.map(PlaceKey::new),
+    })
+}
+
+fn absolute_key(source: &MasterKeySource) -> Result<MasterKeySource, CliError> {
+    Ok(match source {
+        MasterKeySource::File(file) => MasterKeySource::File(absolute(file)?),
+        other => other.clone(),
+    })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(|error| {
+        let text = format!("{} cannot be found: {error}", path.display());
+        CliError::new(Failure::Usage, text, None)
     })
 }
 

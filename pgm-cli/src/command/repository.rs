@@ -1,6 +1,7 @@
-//! `pgm-cli repository`: which repository this host's WAL goes to; copies of repositories.
+//! `pgm-cli repository`: which repository this host's WAL goes to; copies of repositories; their keys.
 
 mod copy;
+mod rekey;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ pub(super) fn run(cx: &Cx, command: &RepositoryCommand) -> Result<ExitCode, CliE
     match command {
         RepositoryCommand::Accept => accept(cx),
         RepositoryCommand::Copy(arguments) => copy::run(cx, arguments),
+        RepositoryCommand::Rekey(arguments) => rekey::run(cx, arguments),
     }
 }
 

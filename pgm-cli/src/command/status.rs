@@ -126,6 +126,7 @@ fn print_repositories(server: &ServerStatus) {
         let archived = one
             .archived_lsn
             .map_or_else(|| "nothing".into(), |lsn| lsn.to_string());
+        let sealed = if one.sealed { ", sealed" } else { "" };
         let backlog = match one.backlog_files {
             0 => String::new(),
             files => format!(", {files} files of the spool wait"),
@@ -135,7 +136,7 @@ fn print_repositories(server: &ServerStatus) {
             None => "cannot be looked at".to_owned(),
         };
         out!(
-            "\n{}: repository {} ({}): archived up to {archived}{backlog}; {backups}",
+            "\n{}: repository {} ({}{sealed}): archived up to {archived}{backlog}; {backups}",
             server.server,
             one.repository,
             one.place

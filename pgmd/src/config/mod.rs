@@ -31,6 +31,7 @@ use pgm_storage::StoreAddress;
 use pgm_proto::{RepositoryName, ServerName};
 
 use crate::place::{RepositoryPlace, RepositoryTarget};
+use crate::seal_key::PlaceKey;
 
 pub use change::{Before, Key};
 pub use draft::Draft;
@@ -62,14 +63,16 @@ pub const PID_FILE_NAME: &str = "pgmd.pid";
 impl RepositoryConfig {
     /// Where it is.
     pub fn place(&self) -> RepositoryPlace {
-        match &self.url {
+        let place = match &self.url {
             Some(address) => RepositoryPlace {
                 name: RepositoryName::default(),
                 address: address.clone(),
                 credentials: self.credentials_file.clone(),
+                key: None,
             },
             None => RepositoryPlace::local(&self.path),
-        }
+        };
+        place.sealed(self.seal.clone())
     }
 }
 
@@ -82,6 +85,7 @@ impl FurtherRepositoryConfig {
             name: name.clone(),
             address: self.url.clone().unwrap_or_else(local),
             credentials: self.credentials_file.clone(),
+            key: self.seal.clone().map(PlaceKey::new),
         }
     }
 }

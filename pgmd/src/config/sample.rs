@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use pgm_proto::ServerName;
 
 use super::registry::{DefaultValue, Setting};
-use super::{settings, value::Literal};
+use super::{MasterKeySource, settings, value::Literal};
 use crate::place::RepositoryPlace;
 
 /// What a new configuration contains.
@@ -15,6 +15,8 @@ pub struct Sample<'a> {
     pub servers: &'a [(ServerName, String)],
     /// The repository; `None`: in a folder beside the configuration.
     pub repository: Option<&'a RepositoryPlace>,
+    /// With what it is sealed; relative files start at the configuration's folder.
+    pub seal: Option<&'a MasterKeySource>,
     /// The replication slot on each server.
     pub slot: &'a str,
 }
@@ -24,6 +26,7 @@ pub fn sample(servers: &[(ServerName, String)]) -> String {
     Sample {
         servers,
         repository: None,
+        seal: None,
         slot: "pgmd",
     }
     .text()
@@ -64,6 +67,11 @@ impl Sample<'_> {
     }
 
     fn repository_fields(&self) -> String {
+        let seal = self.seal.map(ToString::to_string);
+        self.place_fields() + &field("        ", "repository.seal", seal.as_deref())
+    }
+
+    fn place_fields(&self) -> String {
         let of = |key: &str, value: Option<String>| field("        ", key, value.as_deref());
         let Some(place) = self.repository else {
             return of("repository.path", Some("repository".to_owned()));

@@ -117,6 +117,9 @@ settings! {
         credentials_file: Option<PathBuf> = Unset("the environment has them, or the host's own identity does"), Restart;
         /// How new backups and WAL are compressed: zstd:1 to zstd:19, lz4, gzip:1 to gzip:9, none.
         compression: Compression = Is("zstd:3"), NewWorkers;
+        /// The master key with which everything there is sealed (encrypted and authenticated), like master_key: a file,
+        /// command:… or env:NAME. A repository is made sealed or plain and stays so.
+        seal: Option<MasterKeySource> = Unset("nothing is sealed"), Restart;
     }
 }
 
@@ -150,6 +153,9 @@ settings! {
         credentials_file: Option<PathBuf> = Unset("the environment has them, or the host's own identity does"), NewWorkers;
         /// How backups and WAL are compressed there: zstd:1 to zstd:19, lz4, gzip:1 to gzip:9, none.
         compression: Compression = Is("zstd:3"), NewWorkers;
+        /// The master key with which everything there is sealed (encrypted and authenticated), like master_key: a file,
+        /// command:… or env:NAME. A repository is made sealed or plain and stays so.
+        seal: Option<MasterKeySource> = Unset("nothing is sealed"), NewWorkers;
         /// Which backups are kept there, when not as everywhere.
         retention: Option<RetentionPolicy> = Unset("as for the server, or for all servers"), Live;
     }

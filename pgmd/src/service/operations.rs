@@ -14,11 +14,12 @@ use super::choice::Wanted;
 use crate::config::Config;
 use crate::operations::{self, Place};
 use crate::retention;
+use crate::seal_key::SealKey;
 use crate::secrets::master_key;
 use crate::supervisor::{Daemon, JobRequest};
 use crate::tarball::{Sealing, TarFile};
 use crate::trial::TrialSetup;
-use crate::worker::{SealKey, Task};
+use crate::worker::Task;
 
 /// A change of a backup's marks.
 pub(super) enum Mark {

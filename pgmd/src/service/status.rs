@@ -228,6 +228,7 @@ fn repository_status(
     let mut status = RepositoryStatus {
         repository: name.clone(),
         place: asked.place.to_string(),
+        sealed: asked.place.key.is_some(),
         archived_lsn: archive.and_then(|archive| archive.archived),
         backlog_files: archive.map_or(0, |archive| archive.backlog as u64),
         backups: None,

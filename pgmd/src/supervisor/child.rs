@@ -47,7 +47,8 @@ pub(super) enum Heard {
 impl Child {
     /// Starts a worker and tells it what to do.
     ///
-    /// The environment variable `hidden` is none of its business: it holds the master key.
+    /// The environment variable `hidden` is none of its business: it holds the master key. Nor are those that hold the keys
+    /// of repositories: it is told these.
     pub(super) async fn start(
         description: &Description,
         shared_fd: i32,
@@ -59,7 +60,9 @@ impl Child {
         command.arg("worker").args(description.task.words());
         command.arg(description.server.as_str());
         command.env(FD_VARIABLE, shared_fd.to_string());
-        if let Some(name) = hidden {
+        let keys = description.repositories.iter();
+        let keys = keys.filter_map(|target| target.place.key.as_ref()?.variable());
+        for name in keys.chain(hidden) {
             command.env_remove(name);
         }
         command
@@ -91,7 +94,9 @@ impl Child {
             log,
         };
         // It may hold a password.
-        let text = Zeroizing::new(ron::to_string(description).map_err(io::Error::other)?);
+        let description = description.clone();
+        let told = tokio::task::spawn_blocking(move || ron::to_string(&description.with_keys()));
+        let text = Zeroizing::new(told.await?.map_err(io::Error::other)?);
         child.say(text).await?;
         Ok(child)
     }

@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, ProgramFolders, Statements};
 use crate::operations::Place;
 use crate::restore::PreparedRestore;
+use crate::seal_key::PlaceKey;
 
 pub use error::TrialError;
 pub use guard::guard;
@@ -170,6 +171,8 @@ struct Restored {
     /// How much WAL is replayed.
     wal_bytes: u64,
     segment_bytes: u64,
+    /// The key of the repository, for the `restore_command` that looks for it in its environment.
+    key: Option<PlaceKey>,
     /// Why it is not all that there is.
     shortened: Option<Check>,
 }
@@ -231,6 +234,7 @@ fn restore(
     Ok(Some(Restored {
         wal_bytes,
         segment_bytes: entry.segment_bytes.into(),
+        key: place.repository.key.clone(),
         shortened,
     }))
 }

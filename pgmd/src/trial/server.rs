@@ -61,6 +61,9 @@ impl Server {
             "--config_file={}",
             settings::file(scratch).display()
         ));
+        if let Some(key) = &restored.key {
+            key.put_into(&mut command);
+        }
         let mut process = Process::start(command, &program, log)?;
         let mut watch = Watch::new(scratch, restored);
         loop {

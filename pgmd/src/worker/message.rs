@@ -12,11 +12,11 @@ use pgm_mgmt::{
 use pgm_proto::{
     ConnInfo, ConnInfoError, Defaults, Lsn, RepositoryName, Secret, ServerName, SlotName,
 };
-use pgm_storage::seal::MasterKey;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, LogLevel, ServerConfig};
 use crate::place::{RepositoryPlace, RepositoryTarget};
+use crate::seal_key::SealKey;
 use crate::trial::TrialSetup;
 
 /// The longest line between the two.
@@ -46,6 +46,16 @@ impl Description {
     pub fn repository(&self) -> &RepositoryPlace {
         // The supervisor names at least one.
         &self.repositories[0].place
+    }
+
+    /// The same with the keys of its repositories. May run the commands that print them.
+    #[must_use]
+    pub fn with_keys(mut self) -> Self {
+        for target in &mut self.repositories {
+            let key = target.place.key.take();
+            target.place.key = key.map(|key| key.for_worker());
+        }
+        self
     }
 }
 
@@ -205,34 +215,6 @@ mod exposed {
     ) -> Result<Option<Secret>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         Ok(text.map(Secret::new))
-    }
-}
-
-/// A master key on its way to a worker, through the worker's own pipe; never printed.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct SealKey(String);
-
-impl SealKey {
-    /// This key.
-    pub fn of(key: &MasterKey) -> Self {
-        Self(key.expose().to_string())
-    }
-
-    /// The key again.
-    pub fn key(&self) -> Option<MasterKey> {
-        self.0.parse().ok()
-    }
-}
-
-impl Drop for SealKey {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.0);
-    }
-}
-
-impl std::fmt::Debug for SealKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SealKey(***)")
     }
 }
 

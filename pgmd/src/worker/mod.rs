@@ -29,7 +29,7 @@ use crate::log;
 use crate::shared_state::{FD_VARIABLE, SharedState};
 
 pub use message::{
-    Connection, Description, LINE_BYTES_MAX, Order, ProcessTitle, SealKey, Task, WorkerEvent,
+    Connection, Description, LINE_BYTES_MAX, Order, ProcessTitle, Task, WorkerEvent,
 };
 
 use link::{Inbox, Link};

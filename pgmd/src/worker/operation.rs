@@ -9,10 +9,11 @@ use pgm_mgmt::{Error, ErrorCode, Response};
 use super::backup::cancelled;
 use super::job;
 use super::link::Link;
-use super::message::{Description, SealKey, Task, WorkerEvent};
+use super::message::{Description, Task, WorkerEvent};
 use crate::listing;
 use crate::operations::{self, Place};
 use crate::retention;
+use crate::seal_key::SealKey;
 use crate::shared_state::SharedState;
 use crate::tarball;
 

@@ -8,7 +8,7 @@ use pgmd::config::MasterKeySource;
 use pgmd::secrets::{Argon2Salt, check_password, create_master_key, from_passphrase, master_key};
 use serde::Serialize;
 
-use super::super::Cx;
+use super::super::{Cx, absolute};
 use super::password::ask_twice;
 use super::{note, record};
 use crate::arguments::Format;
@@ -26,9 +26,14 @@ struct Report<'a> {
 }
 
 pub(super) fn run(cx: &Cx, arguments: &MasterKeyArguments) -> Result<ExitCode, CliError> {
-    let config = cx.config()?;
+    let (source, config) = if let Some(file) = &arguments.output {
+        (MasterKeySource::File(absolute(file)?), cx.config().ok())
+    } else {
+        let config = cx.config()?;
+        (config.master_key.clone(), Some(config))
+    };
     if arguments.id {
-        let id = master_key(&config.master_key)?.id();
+        let id = master_key(&source)?.id();
         print(
             cx,
             &Report {
@@ -39,7 +44,7 @@ pub(super) fn run(cx: &Cx, arguments: &MasterKeyArguments) -> Result<ExitCode, C
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let file = match &config.master_key {
+    let file = match &source {
         MasterKeySource::File(file) => file,
         MasterKeySource::Command(_) | MasterKeySource::Environment(_) => {
             let text = "the setting master_key names no file: there is nothing to write";
@@ -59,7 +64,9 @@ pub(super) fn run(cx: &Cx, arguments: &MasterKeyArguments) -> Result<ExitCode, C
         )
     };
     create_master_key(file, &key)?;
-    note(&config, record("admin master-key").fact("id", key.id()));
+    if let Some(config) = &config {
+        note(config, record("admin master-key").fact("id", key.id()));
+    }
     print(
         cx,
         &Report {

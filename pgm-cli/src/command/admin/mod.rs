@@ -23,7 +23,7 @@ pub(super) fn run(cx: &Cx, command: AdminCommand) -> Result<ExitCode, CliError> 
 }
 
 /// Notes in the audit log what was done here. That it cannot be is worth a warning: it is done already.
-fn note(config: &Config, record: Record) {
+pub(super) fn note(config: &Config, record: Record) {
     let record = record.outcome(&Outcome::Ok);
     if let Err(error) = pgmd::audit::append(&config.audit_log, &record) {
         let path = config.audit_log.display();
@@ -32,7 +32,7 @@ fn note(config: &Config, record: Record) {
 }
 
 /// The beginning of a record: who does it, and that it was done on pgmd's own host.
-fn record(action: &str) -> Record {
+pub(super) fn record(action: &str) -> Record {
     Record::new(action, "command line").by(OsUser::current().name, None)
 }
 

@@ -13,7 +13,6 @@ use std::process::ExitCode;
 
 use pgm_storage::seal::{MasterKey, SealReader, SealWriter};
 use pgm_storage::{FileFormat, StreamDecoder, StreamEncoder};
-use pgmd::config::MasterKeySource;
 use pgmd::secrets::master_key;
 
 use super::Cx;
@@ -28,7 +27,7 @@ const SEALED_SUFFIX: &str = ".pgm";
 const BUFFER_BYTES: usize = 256 << 10;
 
 pub(super) fn encrypt(cx: &Cx, arguments: &SealArguments) -> Result<ExitCode, CliError> {
-    let key = key(cx, arguments)?;
+    let key = key(cx)?;
     let output = target_of(&arguments.file, |file| {
         Some(with_suffix(file, SEALED_SUFFIX))
     })?;
@@ -51,7 +50,7 @@ pub(super) fn encrypt(cx: &Cx, arguments: &SealArguments) -> Result<ExitCode, Cl
 }
 
 pub(super) fn decrypt(cx: &Cx, arguments: &SealArguments) -> Result<ExitCode, CliError> {
-    let key = key(cx, arguments)?;
+    let key = key(cx)?;
     let output = target_of(&arguments.file, |file| {
         without_suffix(file, &[SEALED_SUFFIX])
     })?;
@@ -132,9 +131,10 @@ fn copy_of_result(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
     io::copy(from, to).map(|_| ())
 }
 
-fn key(cx: &Cx, arguments: &SealArguments) -> Result<MasterKey, CliError> {
-    let source = match &arguments.master_key {
-        Some(file) => MasterKeySource::File(file.clone()),
+/// The key that was named, else that of the configuration.
+fn key(cx: &Cx) -> Result<MasterKey, CliError> {
+    let source = match &cx.at.master_key {
+        Some(source) => source.clone(),
         None => cx.config()?.master_key,
     };
     Ok(master_key(&source)?)

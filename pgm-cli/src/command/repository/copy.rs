@@ -7,6 +7,7 @@ use pgm_backup::Repository;
 use pgm_backup::transfer::{TransferReport, TransferRequest, TransferWal, transfer};
 use pgm_proto::{RepositoryName, ServerName};
 use pgm_storage::StoreAddress;
+use pgmd::config::MasterKeySource;
 use pgmd::place::RepositoryPlace;
 use pgmd::repository;
 use serde_json::json;
@@ -18,8 +19,17 @@ use crate::output::stdout::out;
 use crate::output::{bytes, print_json};
 
 pub(super) fn run(cx: &Cx, arguments: &CopyArguments) -> Result<ExitCode, CliError> {
-    let from = place(cx, &arguments.from, arguments.from_credentials.as_deref())?;
-    let to = place(cx, &arguments.to, arguments.to_credentials.as_deref())?;
+    let from = Side {
+        text: &arguments.from,
+        credentials: arguments.from_credentials.as_deref(),
+        key: arguments.from_master_key.as_ref(),
+    };
+    let to = Side {
+        text: &arguments.to,
+        credentials: arguments.to_credentials.as_deref(),
+        key: arguments.to_master_key.as_ref(),
+    };
+    let (from, to) = (from.place(cx)?, to.place(cx)?);
     let from = repository::open(&from).map_err(|error| failed(&error))?;
     let to = repository::open_or_create(&to).map_err(|error| failed(&error))?;
     let servers = match arguments.server.as_slice() {
@@ -59,22 +69,32 @@ fn copy(
     copied.map_err(|error| failed(&error))
 }
 
-/// A configured repository, or one that is named outright.
-fn place(cx: &Cx, text: &str, credentials: Option<&Path>) -> Result<RepositoryPlace, CliError> {
-    if let Ok(name) = text.parse::<RepositoryName>() {
-        if credentials.is_some() {
-            let text = format!("the credentials of `{name}` are those of the configuration");
-            let hint = "write a directory as ./NAME".to_owned();
-            return Err(CliError::new(Failure::Usage, text, Some(hint)));
+/// How one of the two was named.
+#[derive(Debug, Clone, Copy)]
+struct Side<'a> {
+    text: &'a str,
+    credentials: Option<&'a Path>,
+    key: Option<&'a MasterKeySource>,
+}
+
+impl Side<'_> {
+    /// A configured repository, or one that is named outright.
+    fn place(self, cx: &Cx) -> Result<RepositoryPlace, CliError> {
+        if let Ok(name) = self.text.parse::<RepositoryName>() {
+            if self.credentials.is_some() || self.key.is_some() {
+                let text =
+                    format!("credentials and key of `{name}` are those of the configuration");
+                let hint = "write a directory as ./NAME".to_owned();
+                return Err(CliError::new(Failure::Usage, text, Some(hint)));
+            }
+            return Ok(cx.config()?.target(&name)?.place);
         }
-        return Ok(cx.config()?.target(&name)?.place);
-    }
-    let address: StoreAddress = text
-        .parse()
-        .map_err(|error: pgm_storage::ParseAddressError| {
+        let parsed = self.text.parse();
+        let address: StoreAddress = parsed.map_err(|error: pgm_storage::ParseAddressError| {
             CliError::new(Failure::Usage, error.to_string(), None)
         })?;
-    place_at(&address, credentials)
+        place_at(&address, self.credentials, self.key)
+    }
 }
 
 fn print(report: &TransferReport) {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::path::{expand, written_path};
 use super::{Form, Kind, Literal, Surroundings, Value, Wrong};
 
@@ -46,7 +48,7 @@ impl Value for HookCommand {
 }
 
 /// Where the master key comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MasterKeySource {
     /// This file, absolute.
     File(PathBuf),
