@@ -179,6 +179,7 @@ fn with_faults_in_a_tenth_of_all_requests_every_backup_that_is_listed_restores()
         name: RepositoryName::default(),
         address: good_way.parse().unwrap(),
         credentials: Some(protected.credentials.clone()),
+        key: None,
     };
     let watch = Watch::start(place.clone());
     cluster.sql("create table t (n bigint)");
