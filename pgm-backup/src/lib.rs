@@ -47,7 +47,7 @@ pub mod transfer;
 pub mod verify;
 
 pub use backup::{
-    BackupOutcome, BackupRequest, BackupTarget, Coverage, NoArchive, WalCoverage, backup,
+    BackupOutcome, BackupRequest, BackupTarget, Coverage, NoArchive, Resume, WalCoverage, backup,
 };
 pub use catalog::{BackupEntry, Catalog};
 pub use context::{Context, Phase, Progress, ProgressSink, Quiet};

@@ -304,6 +304,9 @@ pub(crate) struct BackupArguments {
     /// Take at most this much from the server, in KiB per second
     #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(32..=1_048_576))]
     pub(crate) max_rate: Option<u32>,
+    /// Store everything anew instead of going on from a backup that was interrupted
+    #[arg(long)]
+    pub(crate) no_resume: bool,
     /// Do not wait: print the job's number and go; pgm-cli job wait JOB follows it
     #[arg(long, visible_alias = "no-wait")]
     pub(crate) detach: bool,

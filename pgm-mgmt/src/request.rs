@@ -298,6 +298,8 @@ pub struct BackupOptions {
     pub spread_checkpoint: bool,
     /// Transfer at most this much, in KiB a second.
     pub max_rate_kib: Option<u32>,
+    /// Store everything anew, also what a backup that was interrupted has stored.
+    pub no_resume: bool,
 }
 
 /// Which backup is meant.

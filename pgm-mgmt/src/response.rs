@@ -258,6 +258,9 @@ pub struct BackupSummary {
     pub raw_bytes: u64,
     /// Bytes in the repository.
     pub stored_bytes: u64,
+    /// Raw bytes that it did not store again, because a backup that was interrupted had.
+    #[serde(default)]
+    pub reused_bytes: u64,
     /// How it is compressed: `zstd:3`.
     pub compression: String,
     /// Where the WAL is that makes it consistent: `archive`, or `included` in the backup.
@@ -354,6 +357,9 @@ pub struct BackupDetails {
     pub summary: BackupSummary,
     /// Its packs: names and sizes.
     pub packs: u64,
+    /// The packs of interrupted backups with them.
+    #[serde(default)]
+    pub reused_packs: u64,
     /// Files in it, where the catalog says.
     pub files: Option<u64>,
     /// Its tablespaces.

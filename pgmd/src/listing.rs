@@ -45,6 +45,7 @@ pub fn summary(entry: &BackupEntry) -> BackupSummary {
         system_id: entry.system_id.to_string(),
         raw_bytes: entry.size.raw_bytes,
         stored_bytes: entry.size.stored_bytes,
+        reused_bytes: entry.reused.raw_bytes,
         compression: entry.compression.to_string(),
         wal: match entry.wal {
             BackupWal::Archive => "archive".to_owned(),
@@ -66,6 +67,7 @@ pub fn details(repository: &Repository, entry: &BackupEntry) -> Result<BackupDet
     Ok(BackupDetails {
         summary: said.complete(summary(entry)),
         packs: entry.size.packs.into(),
+        reused_packs: entry.reused.packs.into(),
         files: Some(entry.size.files),
         tablespaces: entry.tablespaces.iter().map(tablespace).collect(),
         manifest_checksum: Some(checksum(entry.manifest)),
@@ -372,6 +374,7 @@ fn damaged_summary(server: &ServerName, damaged: &DamagedEntry) -> BackupSummary
         system_id: String::new(),
         raw_bytes: 0,
         stored_bytes: 0,
+        reused_bytes: 0,
         compression: String::new(),
         wal: String::new(),
         elapsed_ms: 0,

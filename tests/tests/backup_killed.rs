@@ -1,4 +1,5 @@
-//! A backup that is killed leaves nothing that is listed, nothing behind, and nothing in the next one's way.
+//! A backup that is killed leaves nothing that is listed, nothing behind but packs that the next one takes over, and nothing
+//! in the next one's way.
 #![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use std::collections::BTreeSet;
@@ -96,7 +97,8 @@ fn a_backup_job_killed_at_twenty_moments_never_leaves_a_backup_that_does_not_res
             .next()
             .unwrap();
         assert!(
-            listed.contains(label.to_str().unwrap()),
+            listed.contains(label.to_str().unwrap())
+                || Path::new(&file).extension() == Some("pack".as_ref()),
             "left behind: {file}"
         );
     }

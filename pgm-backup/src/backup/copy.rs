@@ -3,14 +3,22 @@
 use std::num::NonZeroUsize;
 
 use pgm_proto::{BackupEnd, BaseBackup, BaseBackupEvent};
+use pgm_storage::Cancel;
 
 use super::feed::Feeder;
 use super::lane::{Lane, Stored};
 use super::lanes::Lanes;
-use super::pipeline::{self, PACK_BYTES, PackOptions};
+use super::pipeline::{self, PackOptions};
 use super::{BackupRequest, WORKERS_MAX};
 use crate::context::Context;
 use crate::error::Result;
+
+/// A pack is closed once it has its share of the backup, but no fewer bytes than this: less would be many requests.
+const PACK_BYTES_MIN: u64 = 16 << 20;
+/// A pack is closed once it has this many bytes.
+const PACK_BYTES_MAX: u64 = 128 << 20;
+/// In so many packs a worker shall store its share.
+const PACKS_WANTED: u64 = 16;
 
 /// Where the events of a BASE_BACKUP come from: a server, or a test's script.
 pub(super) trait Source {
@@ -55,8 +63,9 @@ pub(super) fn copy(
     announced: &Announced,
     mut lanes: Lanes<Lane>,
     options: PackOptions,
+    discard: &Cancel,
 ) -> Result<Copied> {
-    let read = pipeline::run(cx, &lanes, options, |exchange| {
+    let read = pipeline::run(cx, &lanes, options, discard, |exchange| {
         let Announced {
             tablespaces,
             total_bytes,
@@ -66,6 +75,9 @@ pub(super) fn copy(
         let label_file = feeder.finish()?;
         Ok(Said { end, label_file })
     });
+    for (lane, error) in lanes.dropped() {
+        lane.gave_up(error);
+    }
     // Without a target everything stops, and what stopped it is the error.
     if !lanes.is_any_open() {
         return Err(lanes.into_first_error());
@@ -103,8 +115,12 @@ fn read_events(
     }
 }
 
-/// How `request` wants the packs of so many targets.
-pub(super) fn pack_options(request: &BackupRequest, targets: usize) -> PackOptions {
+/// How `request` wants the packs of so many targets, for so much data.
+pub(super) fn pack_options(
+    request: &BackupRequest,
+    targets: usize,
+    total_bytes: Option<u64>,
+) -> PackOptions {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     // While a worker waits for one target, another one can serve the next.
     let wanted = request
@@ -112,8 +128,34 @@ pub(super) fn pack_options(request: &BackupRequest, targets: usize) -> PackOptio
         .map_or(cores.max(targets.min(2)), NonZeroUsize::get);
     // Each worker has a pack open in each target, and what is on its way to a far store is in memory.
     let most = WORKERS_MAX / targets.max(1);
+    let workers = NonZeroUsize::new(wanted.min(most)).unwrap_or(NonZeroUsize::MIN);
     PackOptions {
-        workers: NonZeroUsize::new(wanted.min(most)).unwrap_or(NonZeroUsize::MIN),
-        pack_bytes: PACK_BYTES,
+        workers,
+        pack_bytes: pack_bytes(workers, total_bytes),
+    }
+}
+
+/// A backup that is killed loses the packs that were open: little, also of a small one.
+fn pack_bytes(workers: NonZeroUsize, total_bytes: Option<u64>) -> u64 {
+    let packs = PACKS_WANTED * workers.get() as u64;
+    let share = total_bytes.map_or(PACK_BYTES_MAX, |bytes| bytes / packs);
+    share.clamp(PACK_BYTES_MIN, PACK_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_is_a_small_share_of_the_backup_and_never_tiny_nor_huge() {
+        let two = NonZeroUsize::new(2).unwrap();
+        for (total, wanted) in [
+            (None, PACK_BYTES_MAX),
+            (Some(0), PACK_BYTES_MIN),
+            (Some(1 << 30), (1 << 30) / 32),
+            (Some(u64::MAX), PACK_BYTES_MAX),
+        ] {
+            assert_eq!(pack_bytes(two, total), wanted, "{total:?}");
+        }
     }
 }

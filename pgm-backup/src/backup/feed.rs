@@ -1,8 +1,12 @@
 //! Tar archives into frames.
 //!
 //! The [`Feeder`] takes the archives' bytes as they come, checks every name, tells the collectors what there is, and
-//! copies file content into frame buffers: that copy is the only one between the socket's buffer and the compressor. A
-//! frame holds a run of one file or several small files; a file that goes on in the next frame is cut at a page.
+//! copies file content into frame buffers: that copy is the only one between the socket's buffer and the compressor.
+//!
+//! A frame holds a run of one file or several files. Only a file that is larger than a frame is cut, at multiples of a
+//! frame's size. Files that begin frames, one in four by their names, see to it that after a file that has grown or is
+//! gone the same frames come again as in the backup before: that is what a backup that goes on from an interrupted one
+//! lives on.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -18,8 +22,9 @@ use crate::context::{Context, Phase};
 use crate::error::{Error, Result};
 use crate::manifest::{DirectoryEntry, FilePath, TablespaceLink};
 
-/// Files are cut at multiples of PostgreSQL's largest page.
-const PAGE_BYTES: u64 = 32 << 10;
+/// A frame with so many bytes or files ends before a file that begins frames.
+const FRAME_FULL_ENOUGH: usize = FRAME_RAW_MAX / 2;
+const PIECES_ENOUGH: usize = PIECES_MAX / 4 * 3;
 /// The largest `backup_label`.
 const LABEL_FILE_BYTES_MAX: u64 = 64 << 10;
 
@@ -56,6 +61,7 @@ struct Content {
     size: u64,
     offset: u64,
     is_label_file: bool,
+    begins_frames: bool,
 }
 
 /// How far a copy is.
@@ -177,6 +183,10 @@ impl<'a> Feeder<'a> {
                     return Err(bad(format!("a backup_label of {size} bytes")));
                 }
                 self.seen_control_file |= path.as_bytes() == b"global/pg_control";
+                // One file in four; a plain sum over the name, the same in every process.
+                let name = path.as_bytes().iter();
+                let begins_frames =
+                    name.fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte)) >= 192;
                 let header = FileHeader {
                     path,
                     size,
@@ -192,6 +202,7 @@ impl<'a> Feeder<'a> {
                     size,
                     offset: 0,
                     is_label_file,
+                    begins_frames,
                 });
                 Ok(())
             }
@@ -291,27 +302,35 @@ impl<'a> Feeder<'a> {
                 done_bytes,
                 total_bytes,
             } = self.progress;
-            self.cx.report(Phase::Copy, done_bytes, total_bytes, "");
+            let lanes = self.lanes.open();
+            let detail = match lanes.map(|(_, lane)| lane.reused_bytes()).max() {
+                None | Some(0) => String::new(),
+                Some(bytes) => format!(
+                    "{} MiB of it were stored by a backup that was interrupted",
+                    bytes >> 20
+                ),
+            };
+            self.cx
+                .report(Phase::Copy, done_bytes, total_bytes, &detail);
         }
     }
 }
 
 /// How many more bytes of the file go into the frame.
 fn room(frame: &FrameBuffer, content: &Content) -> usize {
+    let room = FRAME_RAW_MAX - frame.bytes.len();
     let continues = frame
         .pieces
         .last()
         .is_some_and(|piece| piece.file == content.file);
-    if !continues && frame.pieces.len() >= PIECES_MAX {
-        return 0;
+    if continues || frame.pieces.is_empty() {
+        return room;
     }
-    let room = (FRAME_RAW_MAX - frame.bytes.len()) as u64;
-    let left = content.size - content.offset;
-    if left <= room {
-        return left as usize;
-    }
-    let past_page = (content.offset + room) % PAGE_BYTES;
-    room.saturating_sub(past_page) as usize
+    let full = frame.bytes.len() >= FRAME_FULL_ENOUGH || frame.pieces.len() >= PIECES_ENOUGH;
+    let ends = content.size > room as u64
+        || frame.pieces.len() >= PIECES_MAX
+        || (full && content.begins_frames);
+    if ends { 0 } else { room }
 }
 
 fn append(frame: &mut FrameBuffer, content: &mut Content, bytes: &[u8]) {

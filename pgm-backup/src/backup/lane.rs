@@ -3,14 +3,18 @@
 //! Feeder and workers share it. It takes everything that the data directory consists of; who fills the packs is the
 //! `pipeline`.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pgm_storage::Compression;
+use pgm_storage::{Cancel, Compression, StorageError};
 
 use super::collect::Collector;
+use super::resume::{Found, Reusable};
 use super::server_manifest::ServerManifest;
-use crate::catalog::ObjectChecksum;
+use crate::catalog::{ObjectChecksum, ReusedSize};
 use crate::error::{Error, Result};
+use crate::label::BackupLabel;
 use crate::manifest::{
     MANIFEST_FORMAT, ManifestHeader, ManifestTotals, ManifestWriter, PackRecord,
 };
@@ -22,6 +26,10 @@ pub(super) struct Lane {
     compression: Compression,
     pub(super) collector: Collector,
     pub(super) packs: PackTable,
+    /// What interrupted backups left here.
+    pub(super) reusable: Reusable,
+    reused_frames: AtomicU64,
+    reused_bytes: AtomicU64,
     server_manifest: Mutex<ServerManifest>,
     /// Last, so that the writers are gone when it is.
     staging: Staging,
@@ -32,7 +40,9 @@ pub(super) struct Lane {
 pub(super) struct Stored {
     pub(super) compression: Compression,
     pub(super) staging: Staging,
+    /// Its own packs.
     pub(super) packs: Vec<PackRecord>,
+    pub(super) reused: ReusedSize,
     pub(super) totals: ManifestTotals,
     pub(super) manifest: ObjectChecksum,
     pub(super) server_manifest: Option<ObjectChecksum>,
@@ -48,6 +58,8 @@ pub(super) struct PackTable {
 struct Table {
     /// `None` for a pack that is being written.
     packs: Vec<Option<PackRecord>>,
+    /// Where packs of interrupted backups are in it.
+    reused: BTreeMap<(BackupLabel, u32), u32>,
     next_number: u32,
 }
 
@@ -59,7 +71,13 @@ pub(super) struct PackSlot {
 }
 
 impl Lane {
-    pub(super) fn begin(staging: Staging, compression: Compression) -> Result<Self> {
+    pub(super) fn begin(
+        discard: &Cancel,
+        mut staging: Staging,
+        compression: Compression,
+        reusable: Reusable,
+    ) -> Result<Self> {
+        staging.discard_when(discard);
         let header = ManifestHeader {
             format: MANIFEST_FORMAT,
             server: staging.server().clone(),
@@ -72,6 +90,9 @@ impl Lane {
             staging,
             collector: Collector::new(manifest),
             packs: PackTable::default(),
+            reusable,
+            reused_frames: AtomicU64::new(0),
+            reused_bytes: AtomicU64::new(0),
             server_manifest: Mutex::new(ServerManifest::new(compression)),
         })
     }
@@ -92,23 +113,81 @@ impl Lane {
         lock(&self.server_manifest).data(bytes)
     }
 
+    /// Notes that a frame was stored already; gives the index of its pack.
+    pub(super) fn reuse(&self, found: Found<'_>, raw_bytes: usize) -> u32 {
+        self.reused_frames.fetch_add(1, Ordering::Relaxed);
+        self.reused_bytes
+            .fetch_add(raw_bytes as u64, Ordering::Relaxed);
+        self.packs.reuse(found.pack)
+    }
+
+    /// How many raw bytes were stored already.
+    pub(super) fn reused_bytes(&self) -> u64 {
+        self.reused_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The target was given up because of `error`.
+    pub(super) fn gave_up(&self, error: &Error) {
+        gave_up(&self.staging, error);
+    }
+
     /// Writes the ends of the manifests.
     pub(super) fn finish(self) -> Result<Stored> {
-        let packs = self.packs.finish()?;
-        let (manifest, totals) = self.collector.finish(&packs)?;
-        let server_manifest = self
-            .server_manifest
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .finish()?;
+        let reused_bytes = self.reused_bytes();
+        let ended = end(self.packs, self.collector, self.server_manifest);
+        let (packs, manifest, totals, server_manifest) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                gave_up(&self.staging, &error);
+                return Err(error);
+            }
+        };
+        let label = self.staging.label();
+        let (packs, reused): (Vec<_>, Vec<_>) =
+            packs.into_iter().partition(|pack| pack.label == label);
+        let reused = ReusedSize {
+            packs: reused.len() as u32,
+            frames: self.reused_frames.into_inner(),
+            raw_bytes: reused_bytes,
+        };
         Ok(Stored {
             compression: self.compression,
             staging: self.staging,
             packs,
+            reused,
             totals,
             manifest,
             server_manifest,
         })
+    }
+}
+
+type Ended = (
+    Vec<PackRecord>,
+    ObjectChecksum,
+    ManifestTotals,
+    Option<ObjectChecksum>,
+);
+
+fn end(
+    packs: PackTable,
+    collector: Collector,
+    server_manifest: Mutex<ServerManifest>,
+) -> Result<Ended> {
+    let packs = packs.finish()?;
+    let (manifest, totals) = collector.finish(&packs)?;
+    let server_manifest = server_manifest.into_inner();
+    let server_manifest = server_manifest
+        .unwrap_or_else(PoisonError::into_inner)
+        .finish()?;
+    Ok((packs, manifest, totals, server_manifest))
+}
+
+/// A target is given up because of `error`.
+fn gave_up(staging: &Staging, error: &Error) {
+    // What is kept for the next backup must not take the room that everything else needs.
+    if matches!(error, Error::Storage(StorageError::NoSpace { .. })) {
+        staging.discard();
     }
 }
 
@@ -123,6 +202,16 @@ impl PackTable {
         table.packs.push(None);
         table.next_number += 1;
         slot
+    }
+
+    /// The place of a pack that an interrupted backup left.
+    fn reuse(&self, pack: &PackRecord) -> u32 {
+        let mut table = lock(&self.table);
+        let Table { packs, reused, .. } = &mut *table;
+        *reused.entry((pack.label, pack.number)).or_insert_with(|| {
+            packs.push(Some(pack.clone()));
+            packs.len() as u32 - 1
+        })
     }
 
     /// Notes what the pack in `slot` has become.

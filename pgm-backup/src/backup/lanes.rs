@@ -133,6 +133,12 @@ impl<T> Lanes<T> {
         }
     }
 
+    /// The lanes that were dropped while they were shared, and why.
+    pub(super) fn dropped(&self) -> impl Iterator<Item = (&T, &Error)> {
+        let lanes = self.0.iter();
+        lanes.filter_map(|lane| Some((lane.value.as_ref()?, lane.dropped.get()?)))
+    }
+
     /// Takes out what the lanes that were dropped while they were shared had come to: letting go of it may take as long
     /// as their repositories are waited for.
     pub(super) fn take_dropped(&mut self) -> Vec<T> {

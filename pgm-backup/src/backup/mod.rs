@@ -1,10 +1,10 @@
 //! Taking a backup.
 //!
 //! [`backup()`] is the whole procedure, in order. It reads the server once and stores in any number of repositories; what
-//! it has come to in each of them is a lane (`lanes`). Readers see nothing of a backup before its last step, and nothing is
-//! left of one that failed: what a killed process leaves is swept by the next backup. The hot path is
-//! `feed` (tar to frames) and `pipeline` (frames to packs); memory is a fixed number of 1 MiB buffers and the files
-//! whose bytes are on their way.
+//! it has come to in each of them is a lane (`lanes`). Readers see nothing of a backup before its last step. What is left of
+//! one that was interrupted is finished packs: the next backup goes on from them (`resume`), and then they are swept. The
+//! hot path is `feed` (tar to frames) and `pipeline` (frames to packs); memory is a fixed number of 1 MiB buffers and the
+//! files whose bytes are on their way.
 
 mod await_wal;
 mod collect;
@@ -14,6 +14,7 @@ mod lane;
 mod lanes;
 mod pipeline;
 mod publish;
+mod resume;
 #[cfg(test)]
 mod script;
 mod server_manifest;
@@ -27,21 +28,24 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pgm_proto::{Checkpoint, Client, ServerName};
+use pgm_storage::Cancel;
 
 use crate::catalog::{self, BackupEntry, BackupWal};
 use crate::context::Context;
 use crate::error::Result;
 use crate::label::BackupLabel;
-use crate::repository::{Lock, Purpose, ServerFacts};
+use crate::repository::{Lock, Purpose, ServerFacts, Unfinished};
 
 use await_wal::{Unpublished, publish_when_durable};
 use copy::{Copied, copy, pack_options};
 use lane::Lane;
 use lanes::Lanes;
 use publish::Beginning;
+use resume::{FRAMES_MAX, Reusable};
 use start::{identify, start};
 
 pub use await_wal::{Coverage, NoArchive, WalCoverage};
+pub use resume::Resume;
 pub use target::{BackupOutcome, BackupTarget};
 
 /// How a backup is to be taken.
@@ -57,6 +61,11 @@ pub struct BackupRequest {
     pub wal: BackupWal,
     /// The server sends at most this many KiB per second.
     pub max_rate_kib: Option<u32>,
+    /// Whether it goes on from a backup that was interrupted.
+    pub resume: Resume,
+    /// Set when nothing of the backup shall be kept for the next one if it does not come to its end. Being cancelled alone
+    /// keeps what is finished.
+    pub discard: Cancel,
     /// How long the end of the WAL is waited for after the server has ended the backup.
     pub wal_timeout: Duration,
 }
@@ -72,6 +81,8 @@ impl Default for BackupRequest {
             workers: None,
             wal: BackupWal::Archive,
             max_rate_kib: None,
+            resume: Resume::IfPossible,
+            discard: Cancel::new(),
             wal_timeout: Duration::from_mins(10),
         }
     }
@@ -89,13 +100,22 @@ pub fn backup(
     targets: &[BackupTarget<'_>],
     request: &BackupRequest,
 ) -> Result<Vec<BackupOutcome>> {
-    let locked = Lanes::of(targets).step(|target| Locked::take(target, server))?;
+    let frames_max = FRAMES_MAX / targets.len().max(1);
+    let locked = Lanes::of(targets)
+        .step(|target| Locked::take(target, server, request.resume, frames_max))?;
     let facts = identify(cx, client, server)?;
-    let lanes = begin(locked, server, &facts)?;
+    let lanes = begin(locked, server, &facts, &request.discard)?;
     let mut started = start(cx, client, facts, request)?;
     let announced = started.announced();
-    let options = pack_options(request, targets.len());
-    let copied = copy(cx, &mut started.stream, &announced, lanes, options)?;
+    let options = pack_options(request, targets.len(), announced.total_bytes);
+    let copied = copy(
+        cx,
+        &mut started.stream,
+        &announced,
+        lanes,
+        options,
+        &request.discard,
+    )?;
     let outcomes = finish(cx, targets, request, &Beginning::of(&started), copied)?;
     Ok(outcomes.into_outcomes())
 }
@@ -105,6 +125,7 @@ fn begin(
     locked: Lanes<Locked<'_>>,
     server: &ServerName,
     facts: &ServerFacts,
+    discard: &Cancel,
 ) -> Result<Lanes<Lane>> {
     let locked = locked.step(|locked| {
         locked.target.repository.register(server, facts)?;
@@ -112,9 +133,10 @@ fn begin(
     })?;
     let newest = locked.open().filter_map(|(_, locked)| locked.newest).max();
     let now = Timestamp::now();
-    locked.step(|Locked { target, lock, .. }| {
+    locked.step(|locked| {
+        let (target, lock) = (locked.target, locked.lock);
         let staging = target.repository.stage_after(lock, now, newest)?;
-        Lane::begin(staging, target.compression)
+        Lane::begin(discard, staging, target.compression, locked.reusable)
     })
 }
 
@@ -151,17 +173,33 @@ struct Locked<'a> {
     lock: Lock,
     /// The newest label of the server there.
     newest: Option<BackupLabel>,
+    /// What interrupted backups left there.
+    reusable: Reusable,
 }
 
 impl<'a> Locked<'a> {
-    fn take(target: &'a BackupTarget<'a>, server: &ServerName) -> Result<Self> {
+    fn take(
+        target: &'a BackupTarget<'a>,
+        server: &ServerName,
+        resume: Resume,
+        frames_max: usize,
+    ) -> Result<Self> {
         let lock = target.repository.lock(server, Purpose::Backup)?;
-        target.repository.sweep(&lock)?;
-        let newest = catalog::labels(&**target.repository.storage(), server)?;
+        let unfinished = match resume {
+            Resume::IfPossible => Unfinished::Keep,
+            Resume::Never => Unfinished::Remove,
+        };
+        target.repository.sweep(&lock, unfinished)?;
+        let storage = &**target.repository.storage();
+        let newest = catalog::labels(storage, server)?;
         Ok(Self {
             target,
             lock,
             newest: newest.last().copied(),
+            reusable: match resume {
+                Resume::IfPossible => Reusable::find(storage, server, frames_max)?,
+                Resume::Never => Reusable::default(),
+            },
         })
     }
 }

@@ -8,14 +8,15 @@
 //!
 //! A fixed number of 1 MiB buffers goes round; that is the bound of memory and of the queue, however many targets there
 //! are. Each worker owns the packs it writes, so no worker waits for another one. A target that is slow slows everyone
-//! down; one that fails is left out. Whoever else fails stops everyone; the first error is the one reported.
+//! down; one that fails is left out. Whoever else fails stops everyone; the first error is the one reported. When it is the
+//! feeder that cannot go on, what has come is stored and the packs are finished, unless nobody wants them.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pgm_storage::FRAME_RAW_MAX;
+use pgm_storage::{Cancel, FRAME_RAW_MAX};
 
 use super::lane::Lane;
 use super::lanes::Lanes;
@@ -23,8 +24,6 @@ use super::worker::Worker;
 use crate::context::Context;
 use crate::error::{Error, Result};
 
-/// A pack is closed once it has this many bytes.
-pub(super) const PACK_BYTES: u64 = 128 << 20;
 /// The most pieces in a frame: a bound for what millions of tiny files keep in memory.
 pub(super) const PIECES_MAX: usize = 4096;
 /// How often a waiting feeder looks whether it was cancelled.
@@ -80,11 +79,12 @@ enum Phase {
 }
 
 /// Runs `feed` on this thread and the workers beside it; gives what `feed` gave. On an error no pack that is not finished
-/// is left. If no lane is left, the error says nothing, and the lanes have the one that does.
+/// is left, and none is finished once `discard` is set. If no lane is left, the error says nothing, and the lanes have the one that does.
 pub(super) fn run<T>(
     cx: &Context,
     lanes: &Lanes<Lane>,
     options: PackOptions,
+    discard: &Cancel,
     feed: impl FnOnce(&Exchange) -> Result<T>,
 ) -> Result<T> {
     let exchange = Exchange::new(4 + 3 * options.workers.get());
@@ -115,7 +115,11 @@ pub(super) fn run<T>(
                 Some(fed)
             }
             Err(error) => {
-                exchange.stop(Some(error));
+                if discard.is_cancelled() {
+                    exchange.stop(Some(error));
+                } else {
+                    exchange.break_off(error);
+                }
                 None
             }
         }
@@ -215,6 +219,16 @@ impl Exchange {
             state.phase = Phase::Closed;
         }
         self.filled.notify_all();
+    }
+
+    /// No more frames will come, because of `error`.
+    fn break_off(&self, error: Error) {
+        let mut state = self.lock();
+        if state.error.is_none() && state.phase == Phase::Running {
+            state.error = Some(error);
+        }
+        drop(state);
+        self.close();
     }
 
     /// Stops everyone; the first error is kept.

@@ -15,9 +15,10 @@ use super::*;
 use crate::catalog::{BackupStatus, DataChecksums, TablespaceEntry};
 use crate::error::Error;
 use crate::manifest::{FileEntry, ManifestEntry};
-use crate::repository::{Repository, ServerFacts};
+use crate::repository::{Repository, ServerFacts, layout};
 
 pub(crate) mod faulty;
+mod resumed;
 mod several;
 
 const TABLESPACE: u32 = 16385;
@@ -77,17 +78,34 @@ impl WalCoverage for Covered {
 fn take_into(
     cx: &Context,
     targets: &[BackupTarget<'_>],
-    mut source: impl Source,
+    source: impl Source,
 ) -> Result<Vec<BackupOutcome>> {
-    let locked = Lanes::of(targets).step(|target| Locked::take(target, &server()))?;
-    let lanes = begin(locked, &server(), &beginning().facts)?;
+    take_as(cx, targets, source, options(2), &BackupRequest::default())
+}
+
+fn take_as(
+    cx: &Context,
+    targets: &[BackupTarget<'_>],
+    mut source: impl Source,
+    options: PackOptions,
+    request: &BackupRequest,
+) -> Result<Vec<BackupOutcome>> {
+    let locked = Lanes::of(targets)
+        .step(|target| Locked::take(target, &server(), request.resume, FRAMES_MAX))?;
+    let lanes = begin(locked, &server(), &beginning().facts, &request.discard)?;
     let announced = Announced {
         tablespaces: vec![TABLESPACE],
         total_bytes: Some(1 << 20),
     };
-    let copied = copy(cx, &mut source, &announced, lanes, options(2))?;
-    let request = BackupRequest::default();
-    Ok(finish(cx, targets, &request, &beginning(), copied)?.into_outcomes())
+    let copied = copy(
+        cx,
+        &mut source,
+        &announced,
+        lanes,
+        options,
+        &request.discard,
+    )?;
+    Ok(finish(cx, targets, request, &beginning(), copied)?.into_outcomes())
 }
 
 fn repository() -> Repository {
@@ -164,11 +182,15 @@ pub(crate) fn take_small(repository: &Repository, seed: u64) -> BackupEntry {
     beginning.facts.segment_bytes = 1 << 20;
     beginning.tablespaces = Vec::new();
     let (cx, targets) = (Context::quiet(), [target(repository, "lz4")]);
-    let locked = Lanes::of(&targets).step(|target| Locked::take(target, &server()));
-    let lanes = begin(locked.unwrap(), &server(), &beginning.facts).unwrap();
+    let request = BackupRequest::default();
+    let locked = Lanes::of(&targets)
+        .step(|target| Locked::take(target, &server(), request.resume, FRAMES_MAX));
+    let discard = &request.discard;
+    let lanes = begin(locked.unwrap(), &server(), &beginning.facts, discard).unwrap();
     let mut source = Script::new(steps, 65_536);
-    let copied = copy(&cx, &mut source, &Announced::default(), lanes, options(2)).unwrap();
-    let taken = finish(&cx, &targets, &BackupRequest::default(), &beginning, copied);
+    let nothing = Announced::default();
+    let copied = copy(&cx, &mut source, &nothing, lanes, options(2), discard);
+    let taken = finish(&cx, &targets, &request, &beginning, copied.unwrap());
     let mut outcomes = taken.unwrap().into_outcomes();
     outcomes.pop().unwrap().into_result().unwrap()
 }
@@ -375,7 +397,31 @@ fn refused(steps: Vec<Step>, words: &str) {
     assert_nothing_left(&repository);
 }
 
+/// Nothing is left but finished packs, each with the list from which the next backup goes on.
 fn assert_nothing_left(repository: &Repository) {
+    let mut left = left(repository);
+    let lists = left.clone();
+    let listed = |path: &str| {
+        let (folder, name) = path.rsplit_once('/').unwrap();
+        match folder.strip_suffix("/resume") {
+            Some(folder) => lists.contains(&format!("{folder}/{name}.pack")),
+            None => lists.contains(&format!(
+                "{folder}/resume/{}",
+                name.trim_end_matches(".pack")
+            )),
+        }
+    };
+    left.retain(|path| !listed(path));
+    assert_eq!(left, Vec::<String>::new());
+    assert!(repository.catalog(&server()).unwrap().backups().is_empty());
+}
+
+fn assert_nothing_at_all_left(repository: &Repository) {
+    assert_eq!(left(repository), Vec::<String>::new());
+    assert!(repository.catalog(&server()).unwrap().backups().is_empty());
+}
+
+fn left(repository: &Repository) -> Vec<String> {
     let mut left = Vec::new();
     repository
         .storage()
@@ -385,8 +431,7 @@ fn assert_nothing_left(repository: &Repository) {
         })
         .unwrap();
     left.retain(|path| !path.contains(".ron") && !path.contains("/lock/"));
-    assert_eq!(left, Vec::<String>::new());
-    assert!(repository.catalog(&server()).unwrap().backups().is_empty());
+    left
 }
 
 #[test]
@@ -492,7 +537,7 @@ fn connection_that_breaks_anywhere_leaves_nothing() {
 }
 
 #[test]
-fn cancelled_backup_stops_at_the_next_message_and_leaves_nothing() {
+fn cancelled_backup_stops_at_the_next_message() {
     for after in [0, 1, 7, 30] {
         let cancel = Cancel::new();
         let cx = Context::new(cancel.clone(), Arc::new(crate::Quiet));
@@ -538,11 +583,15 @@ fn storage_that_fails_at_any_operation_never_lists_a_backup_that_does_not_read_b
         let next = take(&Context::quiet(), &repository, Script::new(steps(), 65_536)).unwrap();
         let catalog = repository.catalog(&server()).unwrap();
         assert!(catalog.newest() == Some(&next) && catalog.damaged().is_empty());
-        let folders = repository
-            .storage()
-            .folders(&crate::repository::layout::backups(&server()))
-            .unwrap();
-        assert_eq!(folders.len(), catalog.backups().len());
+        let mut unneeded = left(&repository);
+        for entry in catalog.backups() {
+            unneeded.retain(|path| !path.contains(&entry.label.to_string()));
+            for pack in repository.manifest(entry).unwrap().packs() {
+                let needed = layout::pack(&server(), pack.label, pack.number);
+                unneeded.retain(|path| path != needed.as_str());
+            }
+        }
+        assert_eq!(unneeded, Vec::<String>::new());
         if result.is_ok() {
             succeeded = true;
             break;
@@ -633,14 +682,17 @@ mod wal {
             coverage,
             ..target(repository, "zstd")
         }];
-        let locked = Lanes::of(&targets).step(|target| Locked::take(target, &server()))?;
-        let lanes = begin(locked, &server(), &beginning().facts)?;
-        let mut source = Script::new(data_directory(vec![]), 65_536);
-        let copied = copy(cx, &mut source, &Announced::default(), lanes, options(2))?;
+        let locked = Lanes::of(&targets)
+            .step(|target| Locked::take(target, &server(), Resume::IfPossible, FRAMES_MAX))?;
         let request = BackupRequest {
             wal_timeout,
             ..BackupRequest::default()
         };
+        let discard = &request.discard;
+        let lanes = begin(locked, &server(), &beginning().facts, discard)?;
+        let mut source = Script::new(data_directory(vec![]), 65_536);
+        let nothing = Announced::default();
+        let copied = copy(cx, &mut source, &nothing, lanes, options(2), discard)?;
         Ok(finish(cx, &targets, &request, &beginning(), copied)?.into_outcomes())
     }
 

@@ -1,9 +1,10 @@
 //! One of the threads that turn frames into packs.
 //!
 //! A worker has a pack of its own in every target, and compresses each frame once for each compression that is asked
-//! for. A target that fails is left out; the worker goes on with the others.
+//! for, unless the frame is stored already in every target that asks. A target that fails is left out; the worker goes on
+//! with the others.
 
-use pgm_storage::{Compression, FrameEncoder, FrameHeader, PackWriter, StorageError};
+use pgm_storage::{Compression, FrameEncoder, PackWriter, StorageError};
 
 use super::collect::Placed;
 use super::lane::{Lane, PackSlot};
@@ -11,6 +12,7 @@ use super::lanes::Lanes;
 use super::pipeline::{Exchange, FrameBuffer};
 use crate::error::{Error, Result};
 use crate::manifest::PackRecord;
+use crate::repository::frame_list::{FrameKey, FrameList, LISTED_FRAMES_MAX, ListedFrame};
 use crate::repository::layout;
 
 /// Compresses and stores frames until there are no more.
@@ -21,6 +23,8 @@ pub(super) struct Worker<'a> {
     encoders: Vec<FrameEncoder>,
     /// The open pack of each lane.
     packs: Vec<Option<OpenPack>>,
+    /// Whether each lane has the current frame already.
+    has_frame: Vec<bool>,
     /// Kept for the next frame.
     encoded: Vec<u8>,
     checksums: Vec<u32>,
@@ -30,6 +34,7 @@ pub(super) struct Worker<'a> {
 struct OpenPack {
     slot: PackSlot,
     writer: PackWriter,
+    frames: Vec<ListedFrame>,
 }
 
 impl<'a> Worker<'a> {
@@ -46,6 +51,7 @@ impl<'a> Worker<'a> {
             pack_bytes,
             encoders: encoders.collect::<Result<_, _>>().map_err(refused)?,
             packs: std::iter::repeat_with(|| None).take(lanes.len()).collect(),
+            has_frame: vec![false; lanes.len()],
             encoded: Vec::new(),
             checksums: Vec::new(),
             placed: Vec::new(),
@@ -67,17 +73,25 @@ impl<'a> Worker<'a> {
     }
 
     fn store(&mut self, frame: &FrameBuffer) -> Result<()> {
-        self.note_checksums(frame);
+        let key = FrameKey::of(&frame.bytes);
+        self.note_checksums(frame, key.crc);
+        self.has_frame.fill(false);
+        self.in_each_lane(|worker, number, lane| worker.reuse(number, lane, frame, &key))?;
         for number in 0..self.encoders.len() {
+            let compression = self.encoders[number].compression();
+            let mut wanting = self.lanes.open();
+            if !wanting.any(|(lane_number, lane)| {
+                lane.compression() == compression && !self.has_frame[lane_number]
+            }) {
+                continue;
+            }
             self.encoded.clear();
-            let encoder = &mut self.encoders[number];
-            let compression = encoder.compression();
-            let header = encoder
+            self.encoders[number]
                 .encode(&frame.bytes, &mut self.encoded)
                 .map_err(refused)?;
             self.in_each_lane(|worker, number, lane| {
-                if lane.compression() == compression {
-                    worker.append(number, lane, frame, &header)?;
+                if lane.compression() == compression && !worker.has_frame[number] {
+                    worker.append(number, lane, frame, key)?;
                 }
                 Ok(())
             })?;
@@ -85,16 +99,18 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// The checksum of each piece; a frame of one piece has its checksum from the encoder.
-    fn note_checksums(&mut self, frame: &FrameBuffer) {
+    /// The checksum of each piece of a frame with the checksum `whole`.
+    fn note_checksums(&mut self, frame: &FrameBuffer, whole: u32) {
         self.checksums.clear();
-        if frame.pieces.len() > 1 {
-            let pieces = frame.pieces.iter();
-            self.checksums.extend(pieces.map(|piece| {
-                let end = piece.start as usize + piece.length as usize;
-                pgm_storage::crc32c(&frame.bytes[piece.start as usize..end])
-            }));
+        if frame.pieces.len() == 1 {
+            self.checksums.push(whole);
+            return;
         }
+        let pieces = frame.pieces.iter();
+        self.checksums.extend(pieces.map(|piece| {
+            let end = piece.start as usize + piece.length as usize;
+            pgm_storage::crc32c(&frame.bytes[piece.start as usize..end])
+        }));
     }
 
     /// Takes a step in every open lane; one that fails is left out.
@@ -121,29 +137,52 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Points into the pack of an interrupted backup if that has the frame.
+    fn reuse(
+        &mut self,
+        number: usize,
+        lane: &Lane,
+        frame: &FrameBuffer,
+        key: &FrameKey,
+    ) -> Result<()> {
+        let Some(found) = lane.reusable.get(key) else {
+            return Ok(());
+        };
+        let pack = lane.reuse(found, frame.bytes.len());
+        self.has_frame[number] = true;
+        self.place(lane, frame, pack, found.offset)
+    }
+
+    /// Tells the collector where the pieces of a frame are.
+    fn place(&mut self, lane: &Lane, frame: &FrameBuffer, pack: u32, offset: u64) -> Result<()> {
+        self.placed.clear();
+        let pieces = frame.pieces.iter().zip(&self.checksums);
+        self.placed.extend(pieces.map(|(&piece, &crc32c)| Placed {
+            piece,
+            crc32c,
+            pack,
+            frame_offset: offset,
+        }));
+        lane.collector.placed(&self.placed)
+    }
+
     /// Appends the frame that was encoded last to the open pack of a lane.
     fn append(
         &mut self,
         number: usize,
         lane: &Lane,
         frame: &FrameBuffer,
-        header: &FrameHeader,
+        key: FrameKey,
     ) -> Result<()> {
         let pack = match &mut self.packs[number] {
             Some(open) => open,
             none => none.insert(OpenPack::begin(lane)?),
         };
-        let location = pack.writer.append_encoded(&self.encoded)?;
-        self.placed.clear();
-        let pieces = frame.pieces.iter().enumerate();
-        self.placed.extend(pieces.map(|(at, &piece)| Placed {
-            piece,
-            crc32c: self.checksums.get(at).copied().unwrap_or(header.raw_crc),
-            pack: pack.slot.index,
-            frame_offset: location.offset,
-        }));
-        let full = pack.writer.bytes() >= self.pack_bytes;
-        lane.collector.placed(&self.placed)?;
+        let offset = pack.writer.append_encoded(&self.encoded)?.offset;
+        pack.frames.push(ListedFrame { key, offset });
+        let full = pack.writer.bytes() >= self.pack_bytes || pack.frames.len() >= LISTED_FRAMES_MAX;
+        let index = pack.slot.index;
+        self.place(lane, frame, index, offset)?;
         if full {
             self.finish_pack(number, lane)?;
         }
@@ -151,7 +190,12 @@ impl<'a> Worker<'a> {
     }
 
     fn finish_pack(&mut self, number: usize, lane: &Lane) -> Result<()> {
-        let Some(OpenPack { slot, writer }) = self.packs[number].take() else {
+        let Some(OpenPack {
+            slot,
+            writer,
+            frames,
+        }) = self.packs[number].take()
+        else {
             return Ok(());
         };
         let summary = writer.finish()?;
@@ -165,7 +209,11 @@ impl<'a> Worker<'a> {
                 frames: u64::from(summary.frames),
             },
         );
-        Ok(())
+        lane.staging().note_frames(&FrameList {
+            pack: slot.number,
+            pack_bytes: summary.size,
+            frames,
+        })
     }
 }
 
@@ -175,7 +223,11 @@ impl OpenPack {
         let object = lane.staging().create_pack(slot.number)?;
         // The frames come encoded.
         let writer = PackWriter::with_kind(object, Compression::NONE, layout::DATA_PACK)?;
-        Ok(Self { slot, writer })
+        Ok(Self {
+            slot,
+            writer,
+            frames: Vec::new(),
+        })
     }
 }
 

@@ -55,6 +55,9 @@ pub struct BackupEntry {
     pub compression: Compression,
     /// Counts and sizes.
     pub size: BackupSize,
+    /// What it took over from backups that were interrupted.
+    #[serde(default)]
+    pub reused: ReusedSize,
     /// Tablespaces beside the data directory.
     pub tablespaces: Vec<TablespaceEntry>,
     /// Size and checksum of the object `manifest`.
@@ -76,7 +79,7 @@ impl BackupEntry {
 /// What a backup contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BackupKind {
-    /// Every page is in its own packs.
+    /// Every page was read from the server, and is in its own packs or in those of a backup that was interrupted.
     Full,
 }
 
@@ -127,6 +130,17 @@ pub struct BackupSize {
     pub stored_bytes: u64,
     /// Packs of its own.
     pub packs: u32,
+}
+
+/// What a backup did not store again, because a backup that was interrupted had stored it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReusedSize {
+    /// Packs that it points into.
+    pub packs: u32,
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of these frames before compression.
+    pub raw_bytes: u64,
 }
 
 /// A tablespace beside the data directory.

@@ -16,7 +16,7 @@ use crate::repository::layout;
 
 pub use entry::{
     BackupEntry, BackupKind, BackupMethod, BackupSize, BackupStatus, BackupWal, DataChecksums,
-    ObjectChecksum, StartFacts, TablespaceEntry,
+    ObjectChecksum, ReusedSize, StartFacts, TablespaceEntry,
 };
 
 /// The backups of one server, oldest first.

@@ -48,6 +48,7 @@ pub(crate) fn entry_with(label: &str) -> BackupEntry {
             stored_bytes: 4,
             packs: 5,
         },
+        reused: ReusedSize::default(),
         tablespaces: vec![TablespaceEntry {
             oid: 16385,
             location: "/mnt/ts".into(),

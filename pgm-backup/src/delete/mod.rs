@@ -78,6 +78,8 @@ pub fn delete(
     cx.check_cancel()?;
     cx.report(Phase::Delete, 0, None, "");
     lock.check()?;
+    // A folder without catalog entry but with lists of frames would be one from which a backup can go on.
+    sweep::remove_frame_lists(&**repository.storage(), server, label)?;
     // The commit point: from here on the deletion is only ever finished.
     repository.storage().delete(&layout::entry(server, label))?;
     let mut report = DeleteReport {
@@ -199,10 +201,13 @@ fn remove_objects(
     report: &mut DeleteReport,
 ) -> Result<()> {
     let (storage, server) = (&**repository.storage(), lock.server());
-    let others: Vec<BackupLabel> = sweep::uncommitted(storage, server)?
-        .into_iter()
-        .filter(|other| *other != label)
-        .collect();
+    let mut others = sweep::uncommitted(storage, server)?;
+    others.retain(|other| *other != label);
+    for other in std::mem::take(&mut others) {
+        if !sweep::can_be_resumed(storage, server, other)? {
+            others.push(other);
+        }
+    }
     // A folder without catalog entry may be that of a backup under way: only whoever holds its lock can tell.
     let backups = if others.is_empty() {
         None

@@ -224,7 +224,9 @@ fn death_at_any_step_leaves_the_backup_whole_or_unlisted_and_the_next_sweep_fini
             assert_eq!(stored(&repository)[&label(2)], whole, "{operations}");
         } else {
             let lock = repository.lock(&server(), Purpose::Backup).unwrap();
-            repository.sweep(&lock).unwrap();
+            repository
+                .sweep(&lock, crate::repository::Unfinished::Keep)
+                .unwrap();
             assert!(!stored(&repository).contains_key(&label(2)), "{operations}");
         }
         assert!(stored(&repository)[&label(1)].contains("0001.pack"));
@@ -308,7 +310,7 @@ proptest! {
                 }
                 Step::Sweep => {
                     let lock = repository.lock(&server(), Purpose::Backup).unwrap();
-                    repository.sweep(&lock).unwrap();
+                    repository.sweep(&lock, crate::repository::Unfinished::Keep).unwrap();
                 }
             }
             packs.retain(|pack| {

@@ -9,6 +9,7 @@
 //! SERVER/backup/LABEL/manifest       every file and where its bytes rest
 //! SERVER/backup/LABEL/pg_manifest    the server's own backup_manifest
 //! SERVER/backup/LABEL/NNNN.pack      the data
+//! SERVER/backup/LABEL/resume/NNNN    what the pack holds, while the backup is not finished
 //! SERVER/backup/LABEL/marks/N         whether it is retained, and notes: the highest N counts
 //! SERVER/backup/LABEL/verify/N        what verifying it found
 //! SERVER/wal/…                       the WAL archive: pgm-wal's
@@ -26,6 +27,9 @@ pub const DATA_PACK: PackKind = PackKind(1);
 pub const MANIFEST_PACK: PackKind = PackKind(3);
 /// What a server's own manifest says that it holds.
 pub const SERVER_MANIFEST_PACK: PackKind = PackKind(4);
+
+/// What a list of a pack's frames says that it holds.
+pub const FRAME_LIST_PACK: PackKind = PackKind(5);
 
 fn path(text: &str) -> ObjectPath {
     ObjectPath::parse(text).expect("names of servers and labels are components of paths")
@@ -94,6 +98,23 @@ pub fn server_manifest(server: &ServerName, label: BackupLabel) -> ObjectPath {
 /// `SERVER/backup/LABEL/NNNN.pack`; more digits when four are not enough.
 pub fn pack(server: &ServerName, label: BackupLabel, number: u32) -> ObjectPath {
     path(&format!("{server}/backup/{label}/{number:04}.pack"))
+}
+
+/// `SERVER/backup/LABEL/resume`: the folder of the lists of an unfinished backup's frames.
+pub fn frame_lists(server: &ServerName, label: BackupLabel) -> ObjectPath {
+    path(&format!("{server}/backup/{label}/resume"))
+}
+
+/// `SERVER/backup/LABEL/resume/NNNN`: the frames of pack `NNNN`.
+pub fn frame_list(server: &ServerName, label: BackupLabel, number: u32) -> ObjectPath {
+    path(&format!("{server}/backup/{label}/resume/{number:04}"))
+}
+
+/// The pack that a list of frames is about, from its object's path; `None` for every other object.
+pub(crate) fn frame_list_number(object: &ObjectPath) -> Option<u32> {
+    let (folder, name) = object.as_str().rsplit_once('/')?;
+    folder.strip_suffix("/resume")?;
+    name.parse().ok()
 }
 
 /// The number of a pack, from its object's name; `None` for every other object.

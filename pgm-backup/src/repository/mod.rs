@@ -7,6 +7,7 @@
 //! A repository is made plain or sealed and stays so. In a sealed one [`Repository::storage`] is a layer that seals
 //! whatever is put and refuses what was not sealed for its place; only `repository.ron` and the keys are plain.
 
+pub(crate) mod frame_list;
 mod keys;
 pub mod layout;
 mod lock;
@@ -42,7 +43,7 @@ pub use needed::Unreadable;
 pub use owner::LockOwner;
 pub use server::{ServerFacts, ServerRecord};
 pub use staging::Staging;
-pub use sweep::{Kept, SweepReport};
+pub use sweep::{Kept, SweepReport, Unfinished};
 
 /// How often a lock that is held for moments is tried, and how long it is waited for in between.
 const LOCK_TRIES_MAX: u32 = 30;
@@ -216,8 +217,8 @@ impl Repository {
 
     /// Removes what interrupted backups of the locked server left: folders without catalog entry, and the leftovers of
     /// dead writers. Nothing that is in doubt is removed.
-    pub fn sweep(&self, lock: &Lock) -> Result<SweepReport> {
-        sweep::sweep(&*self.storage, lock)
+    pub fn sweep(&self, lock: &Lock, unfinished: Unfinished) -> Result<SweepReport> {
+        sweep::sweep(&*self.storage, lock, unfinished)
     }
 
     /// Begins a new backup of the locked server, whose label comes after all others.

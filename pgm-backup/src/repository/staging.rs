@@ -2,16 +2,20 @@
 //!
 //! Objects are written straight to their final places; what is missing until the end is `backup.ron`.
 //! [`Staging::commit`] puts it, and that is the moment at which the backup exists. A staging area that is dropped
-//! before removes what was written, as long as it still has its lock; one whose process died is removed by the next
-//! sweep.
+//! before keeps its finished packs and the lists of their frames, from which the next backup goes on, and removes
+//! everything else, as long as it still has its lock. It keeps nothing when whoever took the backup wants it so, or when the
+//! room is needed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use pgm_proto::ServerName;
-use pgm_storage::{ObjectWriter, PutMode, Storage};
+use pgm_storage::{Cancel, ObjectWriter, PutMode, Storage, StorageError};
 
+use super::frame_list::FrameList;
 use super::lock::Lock;
+use super::sweep::Unfinished;
 use super::{layout, sweep};
 use crate::catalog::BackupEntry;
 use crate::error::Result;
@@ -25,6 +29,8 @@ pub struct Staging {
     lock: Lock,
     label: BackupLabel,
     started: Timestamp,
+    discard: Cancel,
+    discarded: AtomicBool,
     end: End,
 }
 
@@ -47,6 +53,8 @@ impl Staging {
             lock,
             label: BackupLabel::next_free(now, newest),
             started: now,
+            discard: Cancel::new(),
+            discarded: AtomicBool::new(false),
             end: End::Open,
         }
     }
@@ -92,17 +100,46 @@ impl Staging {
             .create(&layout::server_manifest(self.server(), self.label))?)
     }
 
+    /// Notes what is in a finished pack, so that a later backup can go on from it.
+    pub(crate) fn note_frames(&self, list: &FrameList) -> Result<()> {
+        let path = layout::frame_list(self.server(), self.label, list.pack);
+        list.write(self.storage.create(&path)?)
+    }
+
+    /// Keeps nothing if the backup is not committed and `discard` is set.
+    pub(crate) fn discard_when(&mut self, discard: &Cancel) {
+        self.discard = discard.clone();
+    }
+
+    /// Keeps nothing if the backup is not committed.
+    pub(crate) fn discard(&self) {
+        self.discarded.store(true, Ordering::Relaxed);
+    }
+
     /// Writes the catalog entry: from here on the backup exists.
     pub fn commit(mut self, entry: &BackupEntry) -> Result<()> {
         // Whoever took the lock over may have swept this folder.
         self.lock.check()?;
         let bytes = record::encode(entry);
-        self.storage.put(
-            &layout::entry(self.server(), self.label),
-            &bytes,
-            PutMode::Create,
-        )?;
+        let path = layout::entry(self.server(), self.label);
+        if let Err(error) = self.storage.put(&path, &bytes, PutMode::Create) {
+            if matches!(error, StorageError::NoSpace { .. }) {
+                self.discard();
+            }
+            return Err(error.into());
+        }
         self.end = End::Committed;
+        if let Err(error) = self.tidy() {
+            tracing::warn!(server = %self.server(), label = %self.label, %error,
+                "what interrupted backups left stays until the next one");
+        }
+        Ok(())
+    }
+
+    /// Nobody goes on from this backup any more, nor from those that it took over.
+    fn tidy(&self) -> Result<()> {
+        sweep::remove_frame_lists(&*self.storage, self.server(), self.label)?;
+        sweep::sweep(&*self.storage, &self.lock, Unfinished::Remove)?;
         Ok(())
     }
 }
@@ -112,7 +149,12 @@ impl Staging {
         // Whoever took the lock over may work with what is here.
         self.lock.check()?;
         // An entry that is there after all (its put failed after it took effect) is a backup: it stays.
-        sweep::remove_uncommitted(&*self.storage, self.server(), self.label)?;
+        let unfinished = if self.discard.is_cancelled() || self.discarded.load(Ordering::Relaxed) {
+            Unfinished::Remove
+        } else {
+            Unfinished::Keep
+        };
+        sweep::remove_uncommitted(&*self.storage, self.server(), self.label, unfinished)?;
         Ok(())
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Only a folder that has a label's name and certainly has no `backup.ron` is touched, and in it only what no backup
 //! points into. If that cannot be found out, the packs stay and the report says why; an entry that is there but damaged
-//! keeps its folder.
+//! keeps its folder. A folder with lists of frames is a backup from which the next one can go on: it stays until a
+//! backup has succeeded.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use pgm_proto::ServerName;
@@ -40,6 +42,15 @@ pub struct Kept {
     pub doubt: Option<Unreadable>,
 }
 
+/// What becomes of a backup that was interrupted and from which the next one can go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfinished {
+    /// It stays.
+    Keep,
+    /// It goes, but for what a backup points into.
+    Remove,
+}
+
 /// What the removal of one folder did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Removal {
@@ -49,7 +60,11 @@ pub(crate) struct Removal {
 }
 
 /// Removes what interrupted backups and deletions of the locked server left.
-pub(super) fn sweep(storage: &dyn Storage, lock: &Lock) -> Result<SweepReport> {
+pub(super) fn sweep(
+    storage: &dyn Storage,
+    lock: &Lock,
+    unfinished: Unfinished,
+) -> Result<SweepReport> {
     let server = lock.server();
     let mut report = SweepReport::default();
     let mut check = || lock.check();
@@ -59,6 +74,9 @@ pub(super) fn sweep(storage: &dyn Storage, lock: &Lock) -> Result<SweepReport> {
         None => Needed::default(),
     };
     for label in labels {
+        if unfinished == Unfinished::Keep && can_be_resumed(storage, server, label)? {
+            continue;
+        }
         let removal = remove_unneeded(storage, server, label, &needed, &mut check)?;
         if removal.objects > 0 {
             report.backups.push(label);
@@ -82,12 +100,48 @@ pub(crate) fn uncommitted(storage: &dyn Storage, server: &ServerName) -> Result<
     Ok(found)
 }
 
-fn is_committed(storage: &dyn Storage, server: &ServerName, label: BackupLabel) -> Result<bool> {
+/// Whether the backup has a catalog entry.
+pub(crate) fn is_committed(
+    storage: &dyn Storage,
+    server: &ServerName,
+    label: BackupLabel,
+) -> Result<bool> {
     match storage.head(&layout::entry(server, label)) {
         Ok(_) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a later backup can go on from the one in this folder, which has no catalog entry.
+pub(crate) fn can_be_resumed(
+    storage: &dyn Storage,
+    server: &ServerName,
+    label: BackupLabel,
+) -> Result<bool> {
+    let mut found = false;
+    storage.list(&layout::frame_lists(server, label), &mut |_| {
+        found = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
+}
+
+/// Removes the lists of a backup's frames: from then on nobody goes on from it.
+pub(crate) fn remove_frame_lists(
+    storage: &dyn Storage,
+    server: &ServerName,
+    label: BackupLabel,
+) -> Result<()> {
+    let mut lists = Vec::new();
+    storage.list(&layout::frame_lists(server, label), &mut |meta| {
+        lists.push(meta.path);
+        ControlFlow::Continue(())
+    })?;
+    for list in lists {
+        storage.delete(&list)?;
+    }
+    Ok(())
 }
 
 /// Removes from the folder of a backup without catalog entry what is not `needed`; `check` is asked before each step
@@ -126,20 +180,32 @@ pub(crate) fn remove_unneeded(
     Ok(removal)
 }
 
-/// Removes the objects of a backup that is given up by its own writer; nobody can point into it.
+/// Removes the objects of a backup that is given up by its own writer; nobody can point into it. Those from which a
+/// later backup can go on may stay.
 pub(super) fn remove_uncommitted(
     storage: &dyn Storage,
     server: &ServerName,
     label: BackupLabel,
-) -> Result<u64> {
+    unfinished: Unfinished,
+) -> Result<()> {
     if is_committed(storage, server, label)? {
-        return Ok(0);
+        return Ok(());
     }
     let objects = objects(storage, server, label)?;
+    let listed: BTreeSet<u32> = match unfinished {
+        Unfinished::Remove => BTreeSet::new(),
+        Unfinished::Keep => objects
+            .iter()
+            .filter_map(|(object, _)| layout::frame_list_number(object))
+            .collect(),
+    };
     for (object, _) in &objects {
-        storage.delete(object)?;
+        let pack = layout::pack_number(object).or_else(|| layout::frame_list_number(object));
+        if !pack.is_some_and(|pack| listed.contains(&pack)) {
+            storage.delete(object)?;
+        }
     }
-    Ok(objects.len() as u64)
+    Ok(())
 }
 
 /// What is in the folder of a backup, after what dead writers left in it was removed.

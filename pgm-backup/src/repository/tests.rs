@@ -302,13 +302,16 @@ fn sweep_removes_what_was_never_committed_and_nothing_else() {
         "other/backup/20261122T023458Z/0000.pack",
         b"pack",
     );
-    let report = repository.sweep(&lock).unwrap();
+    let report = repository.sweep(&lock, Unfinished::Keep).unwrap();
     assert_eq!(report.backups, ["20261122T023458Z".parse().unwrap()]);
     assert_eq!(report.objects, 2);
     assert_eq!(objects(&repository, "main/backup").len(), 5);
     assert_eq!(objects(&repository, "main/wal").len(), 1);
     assert_eq!(objects(&repository, "other").len(), 1);
-    assert_eq!(repository.sweep(&lock).unwrap(), SweepReport::default());
+    assert_eq!(
+        repository.sweep(&lock, Unfinished::Keep).unwrap(),
+        SweepReport::default()
+    );
 }
 
 #[test]
@@ -325,7 +328,7 @@ fn sweep_with_a_lost_lock_removes_nothing() {
     };
     let lock = Lock::take(repository.storage(), &server(), Purpose::Backup, lease).unwrap();
     assert!(matches!(
-        repository.sweep(&lock),
+        repository.sweep(&lock, Unfinished::Keep),
         Err(Error::LockLost { .. })
     ));
     assert_eq!(objects(&repository, "main/backup").len(), 1);
@@ -389,7 +392,10 @@ fn staging_that_is_given_up_leaves_nothing_on_disk() {
     drop(staging);
     assert_eq!(objects(&repository, "main/backup"), Vec::<String>::new());
     let lock = repository.lock(&server(), Purpose::Backup).unwrap();
-    assert_eq!(repository.sweep(&lock).unwrap(), SweepReport::default());
+    assert_eq!(
+        repository.sweep(&lock, Unfinished::Keep).unwrap(),
+        SweepReport::default()
+    );
     assert_eq!(
         std::fs::read_dir(folder.path().join("repository/main/backup")).map_or(0, Iterator::count),
         0

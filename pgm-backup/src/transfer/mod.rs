@@ -11,6 +11,7 @@
 mod object;
 #[cfg(test)]
 mod tests;
+mod there;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -26,6 +27,7 @@ use crate::record::RECORD_BYTES_MAX;
 use crate::repository::{Lock, Purpose, Repository, ServerFacts, layout};
 
 use object::Copier;
+use there::There;
 
 /// What is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,15 +221,21 @@ impl Transfer<'_> {
     fn backup(&mut self, entry: &BackupEntry) -> Result<()> {
         let server = &entry.server;
         let packs = self.from.manifest(entry)?.packs().to_vec();
+        let labels = packs.iter().map(|pack| pack.label);
+        let labels = labels.chain([entry.label]).collect();
+        let there = There::look(self.from, self.to, self.lock, &labels)?;
         for pack in packs {
             let path = layout::pack(server, pack.label, pack.number);
-            self.object_unless_there(&path, pack.size)?;
+            let is_there = there.has_pack(&pack)?;
+            self.object_unless(is_there, &path, pack.size)?;
         }
-        let manifest = layout::manifest(server, entry.label);
-        self.object_unless_there(&manifest, entry.manifest.size)?;
-        if let Some(server_manifest) = &entry.server_manifest {
-            let path = layout::server_manifest(server, entry.label);
-            self.object_unless_there(&path, server_manifest.size)?;
+        let manifest = (layout::manifest(server, entry.label), Some(entry.manifest));
+        let server_manifest = layout::server_manifest(server, entry.label);
+        for (path, object) in [manifest, (server_manifest, entry.server_manifest)] {
+            if let Some(object) = object {
+                let is_there = there.has_object(entry, &path, &object)?;
+                self.object_unless(is_there, &path, object.size)?;
+            }
         }
         for folder in [
             layout::marks(server, entry.label),
@@ -249,24 +257,13 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    fn object_unless_there(&mut self, path: &ObjectPath, size: u64) -> Result<()> {
-        match self.to.storage().head(path) {
-            Ok(there) if there.size == size => {
-                self.report.objects_there += 1;
-                self.step(size, path);
-                Ok(())
-            }
-            Ok(there) => {
-                let reason = format!(
-                    "it has {} bytes, and in {} it has {size}",
-                    there.size,
-                    self.from.storage().describe()
-                );
-                Err(Error::damaged(path, reason))
-            }
-            Err(error) if error.is_not_found() => self.object(path, size),
-            Err(error) => Err(error.into()),
+    fn object_unless(&mut self, is_there: bool, path: &ObjectPath, size: u64) -> Result<()> {
+        if !is_there {
+            return self.object(path, size);
         }
+        self.report.objects_there += 1;
+        self.step(size, path);
+        Ok(())
     }
 
     fn object(&mut self, path: &ObjectPath, size: u64) -> Result<()> {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pgm_storage::{MemoryStorage, Storage};
+use pgm_storage::{Compression, MemoryStorage, PackWriter, Storage};
 use pgm_wal::archive::Archive;
 
 use super::*;
 use crate::backup::tests::faulty::Faulty;
 use crate::delete::WalAtHand;
+use crate::repository::frame_list::FrameList;
 use crate::verify::tests::Sample;
 use crate::verify::verification::Outcome;
 use crate::verify::{Level, Listing, VerifyRequest, verify};
@@ -120,6 +121,45 @@ fn after_every_interruption_nothing_half_is_listed_and_the_copy_goes_on() {
         assert_eq!(content(&to), expected, "after {operations}");
     }
     assert!(interruptions > 20, "{interruptions}");
+}
+
+/// What a backup left that went to both repositories and failed in the other one.
+fn leave(to: &Repository, sample: &Sample, content: &[u8]) {
+    let storage = to.storage();
+    let label = sample.entry.label;
+    let mut pack = PackWriter::with_kind(
+        storage.create(&layout::pack(&server(), label, 0)).unwrap(),
+        Compression::NONE,
+        layout::DATA_PACK,
+    )
+    .unwrap();
+    pack.append(content).unwrap();
+    let pack_bytes = pack.finish().unwrap().size;
+    let list = FrameList {
+        pack: 0,
+        pack_bytes,
+        frames: Vec::new(),
+    };
+    let path = layout::frame_list(&server(), label, 0);
+    list.write(storage.create(&path).unwrap()).unwrap();
+    let manifest = layout::manifest(&server(), label);
+    storage.put(&manifest, content, PutMode::Create).unwrap();
+}
+
+#[test]
+fn what_an_interrupted_backup_left_under_the_same_label_is_replaced() {
+    let sample = Sample::new();
+    let from = sample.repository.storage();
+    let pack = layout::pack(&server(), sample.entry.label, 0);
+    let size = from.head(&pack).unwrap().size;
+    // One of another size, and one of the very same.
+    for left in [vec![1; 5], vec![1; size as usize - 64]] {
+        let (_, to) = empty();
+        leave(&to, &sample, &left);
+        run(&sample.repository, &to, &ALL).unwrap();
+        assert_eq!(content(&to), content(&sample.repository));
+        assert!(is_sound(&to));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use pgm_mgmt::{BackupOptions, BackupStatus, Request, Response};
+use pgm_mgmt::{BackupOptions, BackupStatus, BackupSummary, Request, Response};
 
 use super::{Cx, daemon, job};
 use crate::arguments::{BackupArguments, Format};
@@ -14,6 +14,7 @@ pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliEr
     let options = BackupOptions {
         spread_checkpoint: arguments.spread_checkpoint,
         max_rate_kib: arguments.max_rate,
+        no_resume: arguments.no_resume,
     };
     let request = Request::Backup {
         server: arguments.server,
@@ -26,16 +27,7 @@ pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliEr
         Response::BackedUp(backup) => {
             match cx.format {
                 Format::Json => print_json(&backup),
-                Format::Text => out!(
-                    "backup {} of {}: {} stored as {} ({}), WAL {} to {}",
-                    backup.label,
-                    backup.server,
-                    bytes(backup.raw_bytes),
-                    bytes(backup.stored_bytes),
-                    backup.compression,
-                    backup.start_lsn,
-                    backup.end_lsn,
-                ),
+                Format::Text => print_text(&backup),
             }
             if backup.status != BackupStatus::Valid {
                 eprintln!("warning: the server reported problems with its data");
@@ -49,5 +41,24 @@ pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliEr
             })
         }
         other => Err(daemon::unexpected(&other)),
+    }
+}
+
+fn print_text(backup: &BackupSummary) {
+    out!(
+        "backup {} of {}: {} stored as {} ({}), WAL {} to {}",
+        backup.label,
+        backup.server,
+        bytes(backup.raw_bytes),
+        bytes(backup.stored_bytes),
+        backup.compression,
+        backup.start_lsn,
+        backup.end_lsn,
+    );
+    if backup.reused_bytes > 0 {
+        out!(
+            "{} of it were there already, from a backup that was interrupted",
+            bytes(backup.reused_bytes)
+        );
     }
 }

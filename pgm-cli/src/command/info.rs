@@ -75,6 +75,16 @@ fn print_details(details: &BackupDetails) {
         &format!("{} ({})", bytes(summary.stored_bytes), summary.compression),
     );
     line("Packs", &details.packs);
+    if details.reused_packs > 0 {
+        line(
+            "Taken over",
+            &format!(
+                "{} in {} packs of a backup that was interrupted",
+                bytes(summary.reused_bytes),
+                details.reused_packs
+            ),
+        );
+    }
     optional("Files", details.files.as_ref());
     line("Directories", &details.directories);
     optional("Manifest checksum", details.manifest_checksum.as_ref());

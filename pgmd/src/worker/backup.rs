@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use pgm_backup::backup::{BackupOutcome, BackupTarget};
-use pgm_backup::{BackupRequest, Repository};
-use pgm_mgmt::{BackupSummary, Error, ErrorCode, Response, UnreadableRepository};
+use pgm_backup::{BackupRequest, Repository, Resume};
+use pgm_mgmt::{BackupOptions, BackupSummary, Error, ErrorCode, Response, UnreadableRepository};
 use pgm_proto::{Checkpoint, Client, Session};
 use pgm_wal::Spool;
 use pgm_wal::archive::Archive;
@@ -60,15 +60,7 @@ fn take(
         })?;
     let stop = link.stop().clone();
     client.set_interrupt(move || stop.is_cancelled());
-    let request = BackupRequest {
-        checkpoint: if options.spread_checkpoint {
-            Checkpoint::Spread
-        } else {
-            Checkpoint::Fast
-        },
-        max_rate_kib: options.max_rate_kib,
-        ..BackupRequest::default()
-    };
+    let request = request(link, options);
     let spool = || {
         Spool::open(&description.spool).map_err(|error| Error {
             code: ErrorCode::BackupFailed,
@@ -100,7 +92,11 @@ fn take(
         let name = &one.target.place.name;
         match outcome {
             BackupOutcome::Complete(entry) => {
-                info!("backup {} is complete in {name}", entry.label);
+                let reused = entry.reused.raw_bytes;
+                info!(
+                    "backup {} is complete in {name}, {reused} bytes from interrupted ones",
+                    entry.label
+                );
                 if taken.is_none() {
                     for warning in &entry.warnings {
                         link.report(WorkerEvent::Warning(warning.clone()));
@@ -127,6 +123,24 @@ fn take(
     let none = || Error::new(ErrorCode::BackupFailed, "the backup got into no repository");
     let taken = taken.ok_or_else(none)?;
     Ok(Response::BackedUp(BackupSummary { left_out, ..taken }))
+}
+
+fn request(link: &Link, options: &BackupOptions) -> BackupRequest {
+    BackupRequest {
+        checkpoint: if options.spread_checkpoint {
+            Checkpoint::Spread
+        } else {
+            Checkpoint::Fast
+        },
+        max_rate_kib: options.max_rate_kib,
+        resume: if options.no_resume {
+            Resume::Never
+        } else {
+            Resume::IfPossible
+        },
+        discard: link.discard().clone(),
+        ..BackupRequest::default()
+    }
 }
 
 /// A repository that the backup goes to.
@@ -168,12 +182,12 @@ fn open_all(
 
 /// Whatever broke because the job was told to end is a cancelled job.
 pub(super) fn cancelled(link: &Link, error: Error) -> Error {
-    if link.stop().is_cancelled() {
-        Error::new(
-            ErrorCode::Cancelled,
-            "the job was cancelled; it left nothing behind",
-        )
+    let text = if link.discard().is_cancelled() {
+        "the job was cancelled; it left nothing behind"
+    } else if link.stop().is_cancelled() {
+        "the job was stopped before its end"
     } else {
-        error
-    }
+        return error;
+    };
+    Error::new(ErrorCode::Cancelled, text)
 }

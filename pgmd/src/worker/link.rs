@@ -29,6 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Link {
     events: mpsc::Sender<Said>,
     stop: Cancel,
+    discard: Cancel,
     wake: Arc<OwnedFd>,
 }
 
@@ -50,6 +51,7 @@ impl Link {
             Self {
                 events,
                 stop: Cancel::new(),
+                discard: Cancel::new(),
                 wake,
             },
             Outbox(outbox),
@@ -74,6 +76,11 @@ impl Link {
     /// Is set when the worker shall end.
     pub(super) fn stop(&self) -> &Cancel {
         &self.stop
+    }
+
+    /// Is set when the worker shall end and keep nothing of what is not finished.
+    pub(super) fn discard(&self) -> &Cancel {
+        &self.discard
     }
 
     /// Becomes readable, and stays so, when the worker shall end.
@@ -162,6 +169,11 @@ pub(super) async fn converse(
             },
             order = inbox.next::<Order>(), if supervised => match order {
                 Some(Ok(Order::LogLevel(new))) => level.set(new),
+                Some(Ok(Order::Cancel)) => {
+                    // Whoever sees that it shall end knows how.
+                    link.discard.cancel();
+                    link.ask_to_stop();
+                }
                 Some(Err(error)) => tracing::warn!("the supervisor said something strange: {error}"),
                 None => {
                     supervised = false;

@@ -238,6 +238,9 @@ impl Task {
 pub enum Order {
     /// Log this much from now on.
     LogLevel(LogLevel),
+    /// End, and keep nothing of what is not finished. Without this order, whoever ends early keeps what the next one can
+    /// go on from.
+    Cancel,
 }
 
 /// What a worker says.

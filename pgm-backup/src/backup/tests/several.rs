@@ -9,7 +9,6 @@ use pgm_storage::{
 
 use super::faulty::Faulty;
 use super::*;
-use crate::repository::layout;
 
 fn on(storage: &Arc<Faulty>) -> Repository {
     Repository::open_or_create(Arc::clone(storage) as Arc<dyn Storage>).unwrap()
@@ -158,14 +157,15 @@ fn a_repository_whose_wal_does_not_arrive_holds_up_no_other() {
         },
         target(&sound, "zstd"),
     ];
-    let cx = Context::quiet();
-    let locked = Lanes::of(&targets).step(|target| Locked::take(target, &server()));
-    let lanes = begin(locked.unwrap(), &server(), &beginning().facts).unwrap();
+    let (cx, discard) = (Context::quiet(), Cancel::new());
+    let locked = Lanes::of(&targets)
+        .step(|target| Locked::take(target, &server(), Resume::IfPossible, FRAMES_MAX));
+    let lanes = begin(locked.unwrap(), &server(), &beginning().facts, &discard).unwrap();
     let announced = Announced {
         tablespaces: vec![TABLESPACE],
         total_bytes: None,
     };
-    let copied = copy(&cx, &mut script(), &announced, lanes, options(2)).unwrap();
+    let copied = copy(&cx, &mut script(), &announced, lanes, options(2), &discard).unwrap();
     let request = BackupRequest {
         wal_timeout: Duration::ZERO,
         ..BackupRequest::default()

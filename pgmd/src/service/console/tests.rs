@@ -28,12 +28,13 @@ fn commands_are_requests_in_any_case() {
     let server = || "prod-1".parse().unwrap();
     assert_eq!(request("show SERVERS;"), Request::Status { server: None });
     assert_eq!(
-        request("Backup prod-1 SPREAD rate 2048"),
+        request("Backup prod-1 SPREAD rate 2048 anew"),
         Request::Backup {
             server: server(),
             options: pgm_mgmt::BackupOptions {
                 spread_checkpoint: true,
-                max_rate_kib: Some(2048)
+                max_rate_kib: Some(2048),
+                no_resume: true
             }
         }
     );

@@ -62,7 +62,9 @@ enum Door {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wish {
     GoOn,
-    /// End cleanly.
+    /// End cleanly; what it has come to may serve the next one.
+    Stop,
+    /// End cleanly and leave nothing.
     Cancel,
     /// End at once.
     Kill,
@@ -199,7 +201,7 @@ impl Jobs {
         let mut table = lock(&self.table);
         table.door = Door::Closed;
         for job in table.jobs.values() {
-            job.wish(Wish::Cancel);
+            job.wish(Wish::Stop);
         }
     }
 

@@ -10,7 +10,7 @@ use super::super::daemon::Daemon;
 use super::super::hooks::Hooks;
 use super::super::state::STOP_PATIENCE;
 use super::{SAMPLE_EVERY, Wish};
-use crate::worker::{Description, WorkerEvent};
+use crate::worker::{Description, Order, WorkerEvent};
 
 /// Runs one job when its turn has come, between its hooks.
 pub(super) async fn work(
@@ -64,11 +64,11 @@ async fn carry_out(
             _ = sampling.tick() => daemon.jobs.sample(id),
             Ok(()) = wished.changed() => {
                 let wish = *wished.borrow_and_update();
-                patience = Some(obey(daemon, id, &mut child, wish));
+                patience = Some(obey(daemon, id, &mut child, wish).await);
             }
             () = until(patience) => {
                 warn!("job {id} does not end: it is killed");
-                patience = Some(obey(daemon, id, &mut child, Wish::Kill));
+                patience = Some(obey(daemon, id, &mut child, Wish::Kill).await);
             }
         }
     }
@@ -78,12 +78,16 @@ async fn carry_out(
 }
 
 /// Makes the worker end; until when it may take.
-fn obey(daemon: &Daemon, id: JobId, child: &mut Child, wish: Wish) -> Instant {
+async fn obey(daemon: &Daemon, id: JobId, child: &mut Child, wish: Wish) -> Instant {
     match wish {
         Wish::GoOn => {}
+        Wish::Stop => {
+            daemon.jobs.set_phase(id, "stopping".to_owned());
+            child.terminate();
+        }
         Wish::Cancel => {
             daemon.jobs.set_phase(id, "cancelling".to_owned());
-            child.terminate();
+            child.order(&Order::Cancel).await;
         }
         Wish::Kill => child.kill(),
     }

@@ -162,7 +162,7 @@ fn a_closed_door_cancels_and_says_why() {
     let bench = Bench::new();
     let mut job = bench.admit(JobKind::Backup, "a").unwrap();
     bench.jobs.close();
-    assert_eq!(*job.wished.borrow(), Wish::Cancel);
+    assert_eq!(*job.wished.borrow(), Wish::Stop);
     bench.jobs.kill();
     bench.jobs.close();
     assert_eq!(*job.wished.borrow(), Wish::Kill, "never less than before");
