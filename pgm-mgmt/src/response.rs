@@ -331,8 +331,11 @@ pub struct RepositoryStatus {
     pub sealed: bool,
     /// How far the server's WAL is archived there.
     pub archived_lsn: Option<Lsn>,
-    /// Files of the spool that wait for it.
+    /// Finished files of the spool that wait for it.
     pub backlog_files: u64,
+    /// How long the oldest of them has waited; 0 if there is none.
+    #[serde(default)]
+    pub backlog_seconds: u64,
     /// How many backups it has; none when it could not be looked at.
     pub backups: Option<u64>,
     /// Why WAL does not get there, or why it could not be looked at.

@@ -4,7 +4,8 @@
 //! after, silence, a body cut short, an error behind the status 200. Which request gets which fault depends on the order
 //! in which they come, so a seed narrows a failure down without replaying it exactly. A test that fails prints it.
 //!
-//! All requests that come are counted by what they ask for, in the words of [`pgm_storage::Operation`].
+//! All requests that come are counted by what they ask for, in the words of [`pgm_storage::Operation`], and the objects that were
+//! written are known in their order.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -61,6 +62,7 @@ struct Shared {
     state: AtomicU64,
     faults: AtomicU64,
     requests: Mutex<Requests>,
+    written: Mutex<Vec<String>>,
     closing: AtomicBool,
 }
 
@@ -76,6 +78,7 @@ impl ChaosProxy {
             state: AtomicU64::new(seed),
             faults: AtomicU64::new(0),
             requests: Mutex::default(),
+            written: Mutex::default(),
             closing: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -113,6 +116,11 @@ impl ChaosProxy {
     /// The requests that came so far.
     pub fn requests(&self) -> Requests {
         lock(&self.shared.requests).clone()
+    }
+
+    /// The paths of the objects that were written so far, in this order.
+    pub fn written(&self) -> Vec<String> {
+        lock(&self.shared.written).clone()
     }
 }
 
@@ -173,6 +181,10 @@ impl Shared {
                 _ => {}
             }
             let answer = self.forward(&request)?;
+            if answer.status() == "200" && (writes(&request) || completes(&request)) {
+                let path = request.target().split('?').next().unwrap_or_default();
+                lock(&self.written).push(path.to_owned());
+            }
             let length = match answer.header("content-length") {
                 Some(_) => vec![],
                 None => vec![("content-length".to_owned(), answer.body.len().to_string())],
@@ -213,6 +225,10 @@ impl Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn writes(request: &Message) -> bool {
+    request.method() == "PUT" && !request.target().contains("partNumber=")
 }
 
 fn completes(request: &Message) -> bool {

@@ -24,6 +24,11 @@ impl Message {
         self.first.split(' ').next().unwrap_or("")
     }
 
+    /// The status of an answer.
+    pub(crate) fn status(&self) -> &str {
+        self.first.split(' ').nth(1).unwrap_or("")
+    }
+
     /// Path and query as they were sent.
     pub(crate) fn target(&self) -> &str {
         self.first.split(' ').nth(1).unwrap_or("")

@@ -129,7 +129,12 @@ fn print_repositories(server: &ServerStatus) {
         let sealed = if one.sealed { ", sealed" } else { "" };
         let backlog = match one.backlog_files {
             0 => String::new(),
-            files => format!(", {files} files of the spool wait"),
+            files => format!(
+                ", {files} {} of the spool {}, for {} by now",
+                if files == 1 { "file" } else { "files" },
+                if files == 1 { "waits" } else { "wait" },
+                seconds(one.backlog_seconds as f64)
+            ),
         };
         let backups = match one.backups {
             Some(backups) => format!("{backups} backups"),

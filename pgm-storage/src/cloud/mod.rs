@@ -170,7 +170,7 @@ impl Bucket {
     }
 
     /// The same for what may be done twice: made anew by `request` and tried again while the trouble may pass. The library does so
-    /// only with requests that change nothing, and not once an answer has begun.
+    /// only with requests that change nothing, and not for everything once an answer has begun.
     pub(super) fn insist<T, F>(
         &self,
         operation: &'static str,
@@ -208,13 +208,14 @@ impl Bucket {
 
     /// Asks for size, time and writer.
     pub(super) fn ask(&self, path: &ObjectPath) -> Result<GetResult> {
-        let (objects, key) = (Arc::clone(&self.objects), self.object_key(path)?);
-        let options = GetOptions {
-            head: true,
-            ..GetOptions::default()
-        };
-        self.wait("look at", path, async move {
-            objects.get_opts(&key, options).await
+        let key = self.object_key(path)?;
+        self.insist("look at", path, || {
+            let (objects, key) = (Arc::clone(&self.objects), key.clone());
+            let options = GetOptions {
+                head: true,
+                ..GetOptions::default()
+            };
+            async move { objects.get_opts(&key, options).await }
         })
     }
 
@@ -315,14 +316,17 @@ impl Storage for CloudStorage {
     }
 
     fn get(&self, path: &ObjectPath, bytes_max: u64) -> Result<Vec<u8>> {
-        let (objects, key) = (Arc::clone(&self.0.objects), self.0.object_key(path)?);
-        let got = self.0.wait("read", path, async move {
-            let found = objects.get(&key).await?;
-            let size = found.meta.size;
-            if size > bytes_max {
-                return Ok(Err(size));
+        let key = self.0.object_key(path)?;
+        let got = self.0.insist("read", path, || {
+            let (objects, key) = (Arc::clone(&self.0.objects), key.clone());
+            async move {
+                let found = objects.get(&key).await?;
+                let size = found.meta.size;
+                if size > bytes_max {
+                    return Ok(Err(size));
+                }
+                Ok(Ok((size, found.bytes().await?)))
             }
-            Ok(Ok((size, found.bytes().await?)))
         })?;
         match got {
             Ok((size, bytes)) if bytes.len() as u64 == size => Ok(bytes.to_vec()),

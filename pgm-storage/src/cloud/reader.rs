@@ -100,17 +100,19 @@ impl CloudReader {
             Dialect::Azure => (GetRange::Bounded(0..TAIL), false),
             Dialect::S3 | Dialect::Gcs => (GetRange::Suffix(TAIL), true),
         };
-        let (objects, asked) = (Arc::clone(&bucket.objects), key.clone());
-        let options = GetOptions {
-            range: Some(range),
-            ..GetOptions::default()
-        };
-        let opened = bucket.wait("open", path, async move {
-            let found = objects.get_opts(&asked, options).await?;
-            let (size, tag) = (found.meta.size, found.meta.e_tag.clone());
-            let offset = found.range.start;
-            let bytes = collect(found, size.min(TAIL)).await?;
-            Ok((size, tag, Piece { offset, bytes }))
+        let opened = bucket.insist("open", path, || {
+            let (objects, asked) = (Arc::clone(&bucket.objects), key.clone());
+            let options = GetOptions {
+                range: Some(range.clone()),
+                ..GetOptions::default()
+            };
+            async move {
+                let found = objects.get_opts(&asked, options).await?;
+                let (size, tag) = (found.meta.size, found.meta.e_tag.clone());
+                let offset = found.range.start;
+                let bytes = collect(found, size.min(TAIL)).await?;
+                Ok((size, tag, Piece { offset, bytes }))
+            }
         });
         match opened {
             Ok((size, _, piece)) if piece.bytes.len() as u64 != size.min(TAIL) => {
@@ -161,16 +163,18 @@ impl CloudReader {
     }
 
     fn fetch(&self, range: Range<u64>) -> Result<Piece> {
-        let (objects, key) = (Arc::clone(&self.bucket.objects), self.key.clone());
         let (offset, size) = (range.start, range.end - range.start);
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(range)),
-            if_match: self.tag.clone(),
-            ..GetOptions::default()
-        };
-        let bytes = self.bucket.wait("read", &self.path, async move {
-            let found = objects.get_opts(&key, options).await?;
-            collect(found, size).await
+        let bytes = self.bucket.insist("read", &self.path, || {
+            let (objects, key) = (Arc::clone(&self.bucket.objects), self.key.clone());
+            let options = GetOptions {
+                range: Some(GetRange::Bounded(range.clone())),
+                if_match: self.tag.clone(),
+                ..GetOptions::default()
+            };
+            async move {
+                let found = objects.get_opts(&key, options).await?;
+                collect(found, size).await
+            }
         })?;
         if bytes.len() as u64 != size {
             return Err(StorageError::Damaged {

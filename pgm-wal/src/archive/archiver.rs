@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use pgm_proto::TimelineId;
 use pgm_storage::{Cancel, Compression};
 
+use super::backlog::{BacklogWatch, Done};
 use super::{Archive, ArchiveError, SpoolRelease, Stored};
 use crate::{SegmentName, SegmentSize, Spool, SpoolListing, WalFileName};
 
@@ -122,7 +123,7 @@ pub struct Archiver {
     options: ArchiverOptions,
     signal: ArchiveSignal,
     /// Archived files that are still in the spool.
-    done: HashSet<WalFileName>,
+    done: Done,
     permit: Permit,
     /// Its number among the archivers of the spool, and what they tell each other.
     number: usize,
@@ -151,7 +152,7 @@ impl fmt::Debug for Permit {
 
 /// Which unfinished segments a pass archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Partials {
+pub(super) enum Partials {
     OfLeftTimelines,
     All,
 }
@@ -186,7 +187,7 @@ impl Archiver {
             archive,
             options,
             signal: ArchiveSignal::default(),
-            done: HashSet::new(),
+            done: Done::default(),
             permit: Permit::default(),
             number: 0,
             release: SpoolRelease::new(1),
@@ -206,6 +207,13 @@ impl Archiver {
     pub fn sharing(mut self, number: usize, release: SpoolRelease) -> Self {
         self.number = number;
         self.release = release;
+        self
+    }
+
+    /// Lets `watch`, which was made for the same spool, tell what is not archived yet.
+    #[must_use]
+    pub fn watched_by(mut self, watch: &BacklogWatch) -> Self {
+        self.done = watch.done();
         self
     }
 
@@ -294,7 +302,7 @@ impl Archiver {
         let queue = queue(&listing, partials);
         if partials == Partials::All {
             // They may have grown since the last look.
-            self.done.retain(|file| {
+            self.done.files().retain(|file| {
                 let unfinished = matches!(file, WalFileName::Partial(_));
                 if unfinished {
                     self.release.grown(self.number, *file);
@@ -302,7 +310,7 @@ impl Archiver {
                 !unfinished
             });
         }
-        self.done.retain(|file| {
+        self.done.files().retain(|file| {
             let there = queue.contains(file);
             if !there {
                 self.release.gone(*file);
@@ -319,7 +327,7 @@ impl Archiver {
                 file: None,
                 error: &error,
             });
-            let left = |file: &&WalFileName| !self.done.contains(file);
+            let left = |file: &&WalFileName| !self.done.contains(**file);
             return Pass {
                 backlog: queue.iter().filter(left).count(),
                 outcome: Err(Trouble::of(&error)),
@@ -328,7 +336,7 @@ impl Archiver {
         let mut blocked: HashSet<TimelineId> = HashSet::new();
         let mut repository_failed = false;
         for file in queue {
-            if self.done.contains(&file) && self.may_stay(file, keep) {
+            if self.done.contains(file) && self.may_stay(file, keep) {
                 continue;
             }
             if repository_failed || cancel.is_cancelled() || blocked.contains(&file.timeline()) {
@@ -364,7 +372,7 @@ impl Archiver {
         listing: &SpoolListing,
         observer: &mut dyn ArchiveObserver,
     ) -> Result<(), ArchiveError> {
-        if !self.done.contains(&file) {
+        if !self.done.contains(file) {
             let path = self.spool.folder().join(file.file_name(size));
             let compression = self.options.compression;
             let began = Instant::now();
@@ -377,7 +385,7 @@ impl Archiver {
                     self.archive.store_partial(&path, name, size, compression)?
                 }
             };
-            self.done.insert(file);
+            self.done.files().insert(file);
             if stored != Stored::Nothing {
                 observer.archived(file, stored, began.elapsed());
             }
@@ -389,7 +397,7 @@ impl Archiver {
         if self.release.stored(self.number, file) && was_left && !self.may_stay(file, keep) {
             self.spool.remove(file)?;
             self.release.gone(file);
-            self.done.remove(&file);
+            self.done.files().remove(&file);
         }
         Ok(())
     }
@@ -408,7 +416,7 @@ impl Archiver {
 }
 
 /// The files that a pass looks at, in order.
-fn queue(listing: &SpoolListing, partials: Partials) -> Vec<WalFileName> {
+pub(super) fn queue(listing: &SpoolListing, partials: Partials) -> Vec<WalFileName> {
     let histories = listing.histories.iter().copied().map(WalFileName::History);
     let segments = listing.segments.iter().copied().map(WalFileName::Segment);
     let unfinished = listing

@@ -16,6 +16,7 @@
 //! the spool here. What is no longer needed is said by retention; [`Archive::remove`] only removes it.
 
 mod archiver;
+mod backlog;
 mod error;
 mod fetch;
 mod index;
@@ -37,6 +38,7 @@ use pgm_storage::{ObjectMeta, ObjectPath, Storage};
 pub use archiver::{
     ArchiveObserver, ArchiveSignal, Archiver, ArchiverOptions, AskPermit, Incident, LocalCopy,
 };
+pub use backlog::{Backlog, BacklogWatch};
 pub use error::ArchiveError;
 pub use fetch::{Lookup, Origin};
 pub use index::{ArchiveIndex, Gap, Interval, Missing, Stretch};

@@ -231,6 +231,7 @@ fn repository_status(
         sealed: asked.place.key.is_some(),
         archived_lsn: archive.and_then(|archive| archive.archived),
         backlog_files: archive.map_or(0, |archive| archive.backlog as u64),
+        backlog_seconds: archive.map_or(0, |archive| archive.backlog_age().as_secs()),
         backups: None,
         error: None,
         hint: None,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use pgm_mgmt::{Gap, ServerState};
@@ -54,8 +55,10 @@ struct Notes {
 pub struct ArchiveView {
     /// How far the WAL is archived there.
     pub archived: Option<Lsn>,
-    /// Files of the spool that wait for it.
+    /// Finished files of the spool that wait for it.
     pub backlog: usize,
+    /// Since when the oldest of them has.
+    pub backlog_since: Option<SystemTime>,
     /// Why it does not work.
     pub problem: Option<Problem>,
 }
@@ -85,6 +88,15 @@ pub struct ReceiverView {
     /// How archiving goes, by repository.
     pub archives: BTreeMap<RepositoryName, ArchiveView>,
     slot: Arc<SlotLease>,
+}
+
+impl ArchiveView {
+    /// How long the oldest file of the backlog has waited; zero if there is none.
+    pub fn backlog_age(&self) -> Duration {
+        self.backlog_since
+            .and_then(|since| since.elapsed().ok())
+            .unwrap_or_default()
+    }
 }
 
 impl ReceiverView {
@@ -339,12 +351,15 @@ impl Supervision {
                         at: Timestamp::now(),
                     },
                 });
-                let view = ArchiveView {
-                    archived: note.archived,
-                    backlog: note.backlog,
-                    problem,
-                };
-                notes.archives.insert(note.repository, view);
+                let view = notes.archives.entry(note.repository).or_default();
+                view.archived = note.archived;
+                view.problem = problem;
+            }
+            WorkerEvent::Backlog(note) => {
+                let mut notes = lock(&self.notes);
+                let view = notes.archives.entry(note.repository).or_default();
+                view.backlog = note.files;
+                view.backlog_since = note.since;
             }
             WorkerEvent::Gaps(gaps) => lock(&self.notes).gaps = gaps,
             WorkerEvent::NewGap(gap) => {

@@ -1,7 +1,7 @@
 //! The archiving half of a receive worker: a thread for each repository beside the receiver, and what they tell.
 //!
 //! A repository that is away never keeps WAL from being received, nor from getting into the others: the spool grows, and
-//! status says why. Whatever is in the spool leaves it when all repositories have it.
+//! status says why, and how much waits, also while a store says nothing at all. Whatever is in the spool leaves it when all repositories have it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,14 +10,14 @@ use pgm_mgmt::Gap;
 use pgm_proto::Lsn;
 use pgm_storage::Cancel;
 use pgm_wal::archive::{
-    Archive, ArchiveError, ArchiveObserver, ArchiveSignal, Archiver, ArchiverOptions, Incident,
-    SpoolRelease, Stored,
+    Archive, ArchiveError, ArchiveObserver, ArchiveSignal, Archiver, ArchiverOptions, BacklogWatch,
+    Incident, SpoolRelease, Stored,
 };
 use pgm_wal::{SegmentSize, Spool, StartHint, WalFileName};
 use tracing::{debug, error, info};
 
 use super::link::Link;
-use super::message::{ArchiveNote, Description, WorkerEvent};
+use super::message::{ArchiveNote, BacklogNote, Description, WorkerEvent};
 use super::{archive_lock, identity};
 use crate::place::RepositoryTarget;
 use crate::repository::chain;
@@ -25,6 +25,8 @@ use crate::shared_state::Slot;
 
 /// How often a repository that cannot be opened is tried.
 const REOPEN_EVERY: Duration = Duration::from_secs(5);
+/// How often it is measured what waits in the spool.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 /// Wakes the archivers that there are by now.
 #[derive(Debug, Default)]
@@ -56,6 +58,7 @@ pub(super) struct Lane<'a> {
     /// The number of its repository in the description; the first one's positions are those of the shared state.
     pub(super) number: usize,
     pub(super) release: SpoolRelease,
+    pub(super) backlog: BacklogWatch,
 }
 
 /// The archive of the description's server in one of its repositories.
@@ -143,6 +146,7 @@ impl Lane<'_> {
             ..ArchiverOptions::default()
         };
         let mut archiver = Archiver::new(self.spool.clone(), archive, options)
+            .watched_by(&self.backlog)
             .sharing(self.number, self.release.clone())
             .permitted_by(archive_lock::permit(&self.target().place, self.description));
         self.bell.wake(archiver.signal());
@@ -154,6 +158,43 @@ impl Lane<'_> {
     /// still not archived.
     pub(super) fn rest(&self, archiver: &mut Archiver) -> usize {
         archiver.archive_rest(&Cancel::new(), &mut Telling::new(self))
+    }
+
+    /// Notes how large the spool is.
+    fn measure_spool(&self) {
+        let Ok(entries) = std::fs::read_dir(self.spool.folder()) else {
+            return;
+        };
+        let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
+        self.slot
+            .spool_bytes
+            .store(sizes.map(|meta| meta.len()).sum());
+    }
+}
+
+/// Tells how much waits for each repository, and notes how large the spool is, until cancelled. Whoever cancels unparks this
+/// thread.
+pub(super) fn measure(lanes: &[Lane<'_>], cancel: &Cancel) {
+    let mut told = vec![None; lanes.len()];
+    while !cancel.is_cancelled() {
+        for (lane, told) in lanes.iter().zip(&mut told) {
+            // The archiver says what is wrong with the spool.
+            let Ok(backlog) = lane.backlog.measure() else {
+                continue;
+            };
+            if *told != Some(backlog) {
+                lane.link.tell(WorkerEvent::Backlog(BacklogNote {
+                    repository: lane.target().place.name.clone(),
+                    files: backlog.files,
+                    since: backlog.since,
+                }));
+                *told = Some(backlog);
+            }
+        }
+        if let Some(lane) = lanes.first() {
+            lane.measure_spool();
+        }
+        std::thread::park_timeout(MEASURE_EVERY);
     }
 }
 
@@ -197,7 +238,6 @@ impl<'a> Telling<'a> {
                 Err(error) => error!("cannot look for gaps in the archive: {}", chain(&error)),
             }
         }
-        self.measure();
     }
 
     fn reached(&mut self, end: Lsn) {
@@ -223,16 +263,14 @@ impl<'a> Telling<'a> {
             error!("{text}");
         }
         self.problem = Some((text, hint));
-        let backlog = self.told.as_ref().map_or(0, |note| note.backlog);
-        self.tell(backlog);
+        self.tell();
     }
 
     /// Tells the supervisor how it goes, if it goes otherwise than before.
-    fn tell(&mut self, backlog: usize) {
+    fn tell(&mut self) {
         let note = ArchiveNote {
             repository: self.lane.target().place.name.clone(),
             archived: self.archived,
-            backlog,
             problem: self.problem.clone(),
         };
         if self.told.as_ref() != Some(&note) {
@@ -248,18 +286,6 @@ impl<'a> Telling<'a> {
             .ok()
             .flatten()
             .unwrap_or(SegmentSize::DEFAULT)
-    }
-
-    /// Notes how large the spool is.
-    fn measure(&self) {
-        let Ok(entries) = std::fs::read_dir(self.lane.spool.folder()) else {
-            return;
-        };
-        let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
-        self.lane
-            .slot
-            .spool_bytes
-            .store(sizes.map(|meta| meta.len()).sum());
     }
 }
 
@@ -281,7 +307,6 @@ impl ArchiveObserver for Telling<'_> {
             }
             debug!("archived {name} in {}", self.lane.target().place.name);
         }
-        self.measure();
     }
 
     fn failed(&mut self, incident: &Incident<'_>) {
@@ -295,12 +320,11 @@ impl ArchiveObserver for Telling<'_> {
         self.problem(&text, incident.error.hint());
     }
 
-    fn waiting(&mut self, backlog: usize, _: Duration) {
-        self.measure();
+    fn waiting(&mut self, _: usize, _: Duration) {
         if !self.failing && self.problem.take().is_some() {
             info!("archiving works again in {}", self.lane.target().place.name);
         }
-        self.tell(backlog);
+        self.tell();
         self.failing = false;
     }
 }

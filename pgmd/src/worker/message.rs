@@ -4,6 +4,7 @@
 //! the supervisor is gone. Events come out on the standard output, one line of RON each.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use pgm_mgmt::{
     ArchiveOptions, BackupChoice, BackupOptions, Error, Gap, RestoreOptions, RetentionOptions,
@@ -66,10 +67,19 @@ pub struct ArchiveNote {
     pub repository: RepositoryName,
     /// How far the WAL is archived there.
     pub archived: Option<Lsn>,
-    /// Files of the spool that wait for it.
-    pub backlog: usize,
     /// Why archiving does not work: text, and what to do.
     pub problem: Option<(String, Option<String>)>,
+}
+
+/// What of the spool one repository does not have yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BacklogNote {
+    /// Which.
+    pub repository: RepositoryName,
+    /// Finished files that wait for it.
+    pub files: usize,
+    /// Since when the oldest one has.
+    pub since: Option<SystemTime>,
 }
 
 /// Whether the list of processes says what a worker does right now.
@@ -257,6 +267,8 @@ pub enum WorkerEvent {
     },
     /// How archiving into one repository goes.
     Archiving(ArchiveNote),
+    /// This much of the spool waits for one repository.
+    Backlog(BacklogNote),
     /// These are the holes in the archive now.
     Gaps(Vec<Gap>),
     /// There is one hole more.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pgm_proto::{Lsn, PostgresTransport, SlotPolicy, TimelineId, TransportOptions};
 use pgm_storage::Cancel;
-use pgm_wal::archive::SpoolRelease;
+use pgm_wal::archive::{BacklogWatch, SpoolRelease};
 use pgm_wal::{
     DurableLsn, ReceiveError, ReceiveObserver, ReceiveOptions, ReceiveState, Receiver, SegmentName,
     Spool,
@@ -117,6 +117,7 @@ fn round(
         bell: &bell,
         number,
         release: release.clone(),
+        backlog: BacklogWatch::new(spool.clone()),
     });
     let lanes: Vec<Lane<'_>> = lanes.collect();
     let archiving = Cancel::new();
@@ -127,6 +128,10 @@ fn round(
         });
         let archivers = archivers
             .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Trouble::new(&error, None))?;
+        let measuring = thread::Builder::new()
+            .name("pgm-backlog".to_owned())
+            .spawn_scoped(scope, || archive::measure(&lanes, &archiving))
             .map_err(|error| Trouble::new(&error, None))?;
         let transport = PostgresTransport::new(options);
         let transport = Identified::new(transport, slot, description, &refused);
@@ -141,6 +146,7 @@ fn round(
         let outcome = receiver.run_forever(&ending, &mut watch);
         let end = watch.end(outcome);
         archiving.cancel();
+        measuring.thread().unpark();
         bell.ring();
         for (lane, archiver) in lanes.iter().zip(archivers) {
             if let Ok(Some(mut archiver)) = archiver.join() {

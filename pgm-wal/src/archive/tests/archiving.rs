@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pgm_storage::Cancel;
 
@@ -344,4 +344,28 @@ fn without_a_permit_nothing_is_written_and_it_is_asked_again() {
     assert_eq!(watch.failed, ["another one writes"; 2]);
     assert_eq!(watch.archived.len(), 2);
     assert!(asked.load(Ordering::Relaxed) > 5);
+}
+
+#[test]
+fn the_backlog_is_told_beside_the_archiver() {
+    let (_, archive) = memory();
+    let folder = folder();
+    let spool = spool(folder.path());
+    let watch = BacklogWatch::new(spool.clone());
+    assert_eq!(watch.measure().unwrap(), Backlog::default());
+    wal().write_unfinished_to(folder.path());
+    let hour_ago = SystemTime::now() - Duration::from_hours(1);
+    let times = std::fs::FileTimes::new().set_modified(hour_ago);
+    for name in names(folder.path()) {
+        let file = std::fs::File::options()
+            .append(true)
+            .open(folder.path().join(name));
+        file.unwrap().set_times(times).unwrap();
+    }
+    let waiting = watch.measure().unwrap();
+    assert_eq!((waiting.files, waiting.since), (2, Some(hour_ago)));
+    let mut archiver = Archiver::new(spool, archive, options()).watched_by(&watch);
+    drain(&mut archiver);
+    // The newest one stays, but it waits for nothing.
+    assert_eq!(watch.measure().unwrap(), Backlog::default());
 }

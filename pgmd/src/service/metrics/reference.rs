@@ -30,6 +30,7 @@ pgm_backups{status=\"damaged\"} > 0                # pgm-cli info says what is w
 time() - pgm_recovery_proven_timestamp_seconds > 30 * 86400
 pgm_repo_free_bytes / pgm_repo_total_bytes < 0.1 or pgm_spool_free_bytes < 5e9
 rate(pgm_wal_store_errors_total[5m]) > 0 or pgm_repo_up == 0
+pgm_repo_backlog_seconds > 900                     # WAL does not get into the repository
 pgm_config_last_reload_success == 0
 ```
 

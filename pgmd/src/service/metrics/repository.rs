@@ -106,6 +106,17 @@ pub(super) const FAMILIES: &[Family] = &[
         samples: |facts, out| archives(facts, out, |archive| (archive.backlog as u64).into()),
     },
     Family {
+        name: "pgm_repo_backlog_seconds",
+        kind: Kind::Gauge,
+        help: "How long the oldest of those files has waited; 0 if there is none.",
+        labels: &["server", "repo"],
+        samples: |facts, out| {
+            archives(facts, out, |archive| {
+                archive.backlog_age().as_secs_f64().into()
+            });
+        },
+    },
+    Family {
         name: "pgm_spool_bytes",
         kind: Kind::Gauge,
         help: "Bytes of a server's WAL in the spool: being filled, or waiting to be stored.",
