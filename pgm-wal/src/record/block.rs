@@ -139,8 +139,9 @@ pub(super) fn shape(head: &[u8], body_len: u32, version: WalVersion) -> Option<S
     let (mut at, mut data) = (0, 0);
     let mut block_next = 0;
     let mut relation = false;
+    let mut spare = [0; WINDOW_BYTES];
     while body_len as usize > at + data {
-        let window = Window::of(head, at);
+        let window = Window::of(head, at, &mut spare);
         match window.u8(0) {
             ID_MAIN_SHORT => {
                 shape.main_len = u32::from(window.u8(1));
@@ -197,7 +198,7 @@ struct BlockHeader {
 
 impl BlockHeader {
     #[inline]
-    fn read(window: &Window, version: WalVersion) -> Option<Self> {
+    fn read(window: &Window<'_>, version: WalVersion) -> Option<Self> {
         let flags = window.u8(1);
         let fork = Fork::from_number(u32::from(flags & FORK_MASK))?;
         let data_len = window.u16(2);
@@ -279,7 +280,8 @@ impl<'a> Iterator for Blocks<'a> {
         if self.left == 0 {
             return None;
         }
-        let mut window = Window::of(self.bytes, self.at);
+        let mut spare = [0; WINDOW_BYTES];
+        let mut window = Window::of(self.bytes, self.at, &mut spare);
         // Origin and top-level xid come behind the blocks.
         while window.u8(0) > BLOCK_ID_MAX {
             self.at += match window.u8(0) {
@@ -287,7 +289,7 @@ impl<'a> Iterator for Blocks<'a> {
                 ID_TOP_LEVEL_XID => 5,
                 _ => return None,
             };
-            window = Window::of(self.bytes, self.at);
+            window = Window::of(self.bytes, self.at, &mut spare);
         }
         self.left -= 1;
         let header = BlockHeader::read(&window, self.version)?;
@@ -314,25 +316,26 @@ impl<'a> Iterator for Blocks<'a> {
 
 impl ExactSizeIterator for Blocks<'_> {}
 
-/// As many bytes as a header can have, zeros behind the end.
-struct Window([u8; WINDOW_BYTES]);
+/// As many bytes as a header can have, where they are.
+struct Window<'a>(&'a [u8; WINDOW_BYTES]);
 
-impl Window {
+impl<'a> Window<'a> {
+    /// What begins at `at`; near the end of `bytes` it is put into `spare`, with zeros behind the end.
     #[inline]
-    fn of(bytes: &[u8], at: usize) -> Self {
+    fn of(bytes: &'a [u8], at: usize, spare: &'a mut [u8; WINDOW_BYTES]) -> Self {
         match bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-            Some(window) => Self(*window),
-            None => Self::at_end(bytes, at),
+            Some(window) => Self(window),
+            None => Self::at_end(bytes, at, spare),
         }
     }
 
     #[cold]
-    fn at_end(bytes: &[u8], at: usize) -> Self {
-        let mut window = [0; WINDOW_BYTES];
+    fn at_end(bytes: &[u8], at: usize, spare: &'a mut [u8; WINDOW_BYTES]) -> Self {
         let rest = bytes.get(at..).unwrap_or_default();
         let len = rest.len().min(WINDOW_BYTES);
-        window[..len].copy_from_slice(&rest[..len]);
-        Self(window)
+        spare.fill(0);
+        spare[..len].copy_from_slice(&rest[..len]);
+        Self(spare)
     }
 
     #[inline]

@@ -36,6 +36,7 @@ pub(super) struct RecordHeader {
 }
 
 impl RecordHeader {
+    #[inline]
     pub(super) fn parse(bytes: &[u8; HEADER_BYTES]) -> Self {
         let u32_at = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
@@ -51,11 +52,13 @@ impl RecordHeader {
     }
 
     /// Whether a resource manager with this number can exist.
+    #[inline]
     pub(super) fn has_known_manager(&self) -> bool {
         !(RESOURCE_MANAGERS_BUILT_IN..RESOURCE_MANAGERS_CUSTOM).contains(&self.resource_manager)
     }
 
     /// Whether the rest of the segment after this record is unused (`XLOG_SWITCH`).
+    #[inline]
     pub(super) fn switches_segment(&self) -> bool {
         self.resource_manager == RESOURCE_MANAGER_XLOG && self.info & !INFO_OWN == INFO_SWITCH
     }

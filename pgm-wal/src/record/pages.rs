@@ -47,6 +47,17 @@ pub(super) struct Pages<S> {
     chosen: Option<Chosen>,
     /// The page that was loaded last.
     current: Option<Current>,
+    /// The same page, as the reading of most records needs it.
+    window: PageWindow,
+}
+
+/// Where in the buffer the page is that was loaded last.
+#[derive(Debug, Clone, Copy, Default)]
+struct PageWindow {
+    address: u64,
+    begin: usize,
+    /// Where the page ends, or what counts of it; `begin` when there is no page.
+    end: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +80,7 @@ impl<S: SegmentSource> Pages<S> {
             filled: 0,
             chosen: None,
             current: None,
+            window: PageWindow::default(),
         }
     }
 
@@ -76,6 +88,7 @@ impl<S: SegmentSource> Pages<S> {
         self.size
     }
 
+    #[inline]
     pub(super) const fn version(&self) -> Option<WalVersion> {
         self.version
     }
@@ -109,6 +122,7 @@ impl<S: SegmentSource> Pages<S> {
 
     fn load_next(&mut self, address: Lsn) -> Result<Loaded, SourceError> {
         self.current = None;
+        self.window = PageWindow::default();
         let number = self.size.number_at(address);
         if self
             .chosen
@@ -152,13 +166,30 @@ impl<S: SegmentSource> Pages<S> {
             header,
             limit,
         });
+        let begin = address.bytes_since(self.start) as usize;
+        self.window = PageWindow {
+            address: address.bytes(),
+            begin,
+            end: begin + limit.bytes_since(address).min(PAGE) as usize,
+        };
         Ok(Loaded::Page { header, limit })
     }
 
-    /// Where the page begins that was loaded last, and where the path leaves its timeline.
+    /// What counts on the page that was loaded last, from `lsn` on; nothing when `lsn` is not on it, or at its header.
     #[inline]
-    pub(super) fn current(&self) -> Option<(Lsn, Lsn)> {
-        self.current.map(|current| (current.address, current.limit))
+    pub(super) fn rest_of_page(&self, lsn: Lsn) -> &[u8] {
+        let PageWindow {
+            address,
+            begin,
+            end,
+        } = self.window;
+        match lsn.bytes().wrapping_sub(address) {
+            offset @ 1..PAGE => {
+                let at = begin + offset as usize;
+                self.buffer.get(at..end).unwrap_or_default()
+            }
+            _ => &[],
+        }
     }
 
     /// The page at `address`, which was loaded last.

@@ -4,6 +4,7 @@
 //! that reads every record that *begins* in it, so each record is read once, whichever boundary it crosses. Afterwards
 //! the link of each stretch's first record to the last one before it is checked, as one reader would have done.
 
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -133,14 +134,14 @@ fn read_one<S: SegmentSource, T>(
         outcome,
     };
     let mut reader = RecordReader::seek(source, history.clone(), from)?;
-    while let Some(record) = reader.next()? {
+    reader.for_each(|record| {
         if record.lsn >= to {
-            return Ok(part);
+            return Ok(ControlFlow::Break(()));
         }
         part.first.get_or_insert((record.lsn, record.previous));
         part.last = Some(record.lsn);
-        visit(&mut part.outcome, &record)?;
-    }
+        visit(&mut part.outcome, record).map(ControlFlow::Continue)
+    })?;
     part.end = reader.end().cloned();
     Ok(part)
 }
