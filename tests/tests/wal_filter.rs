@@ -29,11 +29,12 @@ struct Story {
 const RETURNS: &str = "SELECT count(*), count(*) FILTER (WHERE v = 'bad'), count(*) FILTER (WHERE v = 'good'), min(id), max(id) FROM t";
 
 /// A backup, transactions that nobody wants, and others after them on the same pages, with hints in page images.
-fn story(major: Major) -> Story {
+fn story(major: Major, compression: &str) -> Story {
     let cluster = Cluster::builder(major)
         .segment_mib(1)
         .setting("autovacuum", "off")
         .setting("max_prepared_transactions", "2")
+        .setting("wal_compression", compression)
         .start();
     cluster.sql(
         "CREATE TABLE t (id int PRIMARY KEY, v text);
@@ -145,8 +146,8 @@ fn is_sound(server: &mut Cluster) {
     run_ok(&mut amcheck);
 }
 
-fn filtered_archives_replay(major: Major) {
-    let mut story = story(major);
+fn filtered_archives_replay(major: Major, compression: &str) {
+    let mut story = story(major, compression);
     let before = story.cluster.sql(RETURNS);
     assert_eq!(
         before[0],
@@ -243,10 +244,17 @@ fn what_cannot_be_left_out_is_refused(story: &mut Story) {
 
 #[test]
 fn a_filtered_archive_of_postgresql_15_replays() {
-    filtered_archives_replay(Major::V15);
+    filtered_archives_replay(Major::V15, "off");
 }
 
 #[test]
 fn a_filtered_archive_of_postgresql_17_replays() {
-    filtered_archives_replay(Major::V17);
+    filtered_archives_replay(Major::V17, "off");
+}
+
+#[test]
+fn filtered_archives_with_compressed_page_images_replay() {
+    for (major, compression) in [(Major::V17, "pglz"), (Major::V15, "lz4")] {
+        filtered_archives_replay(major, compression);
+    }
 }

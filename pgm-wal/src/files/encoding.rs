@@ -5,22 +5,24 @@ use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use pgm_storage::{FrameDecoder, ObjectReader, PackReader, StorageError};
+use pgm_storage::{
+    FileFormat, FrameDecoder, ObjectReader, PackReader, StorageError, StreamDecoder,
+};
 
 use super::FilesError;
 
 /// How much is read at once from a file that is decoded.
 const BUFFER_BYTES: usize = 128 * 1024;
+/// How much tells one from the other.
+const MAGIC_BYTES: u64 = 6;
 
 /// How the bytes of a file are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     /// As they are.
     Plain,
-    Gzip,
-    Zstd,
-    /// LZ4's frame format.
-    Lz4,
+    /// As one of the formats that other programs know, too.
+    Compressed(FileFormat),
     /// An object of a repository.
     Pack,
 }
@@ -31,13 +33,18 @@ impl Encoding {
         let failed = |error| FilesError::io("read", path, error);
         let mut head = Vec::new();
         let file = File::open(path).map_err(failed)?;
-        file.take(4).read_to_end(&mut head).map_err(failed)?;
-        Ok(match head.as_slice() {
-            [0x1F, 0x8B, ..] => Self::Gzip,
-            [0x28, 0xB5, 0x2F, 0xFD] => Self::Zstd,
-            [0x04, 0x22, 0x4D, 0x18] => Self::Lz4,
-            b"PGMP" => Self::Pack,
-            _ => Self::Plain,
+        file.take(MAGIC_BYTES)
+            .read_to_end(&mut head)
+            .map_err(failed)?;
+        if head.starts_with(b"PGMS") {
+            return Err(FilesError::Sealed {
+                path: path.to_owned(),
+            });
+        }
+        Ok(match FileFormat::detect(&head) {
+            Some(format) => Self::Compressed(format),
+            None if head.starts_with(b"PGMP") => Self::Pack,
+            None => Self::Plain,
         })
     }
 
@@ -48,11 +55,9 @@ impl Encoding {
         let buffered = |file| BufReader::with_capacity(BUFFER_BYTES, file);
         Ok(match self {
             Self::Plain => Box::new(buffered(file)),
-            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered(file))),
-            Self::Zstd => {
-                Box::new(zstd::stream::read::Decoder::with_buffer(buffered(file)).map_err(failed)?)
+            Self::Compressed(format) => {
+                Box::new(StreamDecoder::new(buffered(file), format).map_err(failed)?)
             }
-            Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(buffered(file))),
             Self::Pack => Box::new(FrameStream::open(path, file)?),
         })
     }

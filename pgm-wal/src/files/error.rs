@@ -49,6 +49,12 @@ pub enum FilesError {
         #[source]
         source: pgm_storage::StorageError,
     },
+    /// The file is sealed, and its key is not known here.
+    #[error("{} is sealed", path.display())]
+    Sealed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A tar archive cannot be understood.
     #[error("{} is no tar archive: {reason}", path.display())]
     Tar {
@@ -73,6 +79,11 @@ impl FilesError {
         match self {
             Self::Nothing { .. } => Some(
                 "name segment files, a folder such as pg_wal, or a tar archive with segments in it"
+                    .to_owned(),
+            ),
+            Self::Sealed { .. } => Some(
+                "an object of a sealed repository is read by naming the repository and the server; what `pgm-cli encrypt` \
+                 made is opened by `pgm-cli decrypt`"
                     .to_owned(),
             ),
             Self::Io { source, path, .. } if source.kind() == io::ErrorKind::NotFound => {

@@ -21,6 +21,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use pgm_proto::{Lsn, TimelineId};
+use pgm_storage::FileFormat;
 
 pub use error::FilesError;
 pub use source::FilesSource;
@@ -237,9 +238,9 @@ fn segment_digits(name: &str) -> Option<(&str, bool)> {
 
 /// A name without what compression added to it.
 fn stem(name: &str) -> &str {
-    [".gz", ".zst", ".lz4"]
+    FileFormat::ALL
         .into_iter()
-        .find_map(|suffix| name.strip_suffix(suffix))
+        .find_map(|format| name.strip_suffix(format.suffix()))
         .unwrap_or(name)
 }
 

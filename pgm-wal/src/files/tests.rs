@@ -59,6 +59,12 @@ fn lz4(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn bz2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 fn zst(bytes: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(bytes, 1).unwrap()
 }
@@ -75,7 +81,7 @@ fn plain_and_compressed_segments_and_archives_give_the_same_records() {
         .into_iter()
         .map(|(name, bytes)| (name.file_name(SIZE), bytes))
         .collect();
-    let encodings: [(&str, Encode); 3] = [("gz", gzip), ("zst", zst), ("lz4", lz4)];
+    let encodings: [(&str, Encode); 4] = [("gz", gzip), ("zst", zst), ("lz4", lz4), ("bz2", bz2)];
     for (suffix, encode) in encodings {
         let folder = tempfile::tempdir().unwrap();
         for (name, bytes) in &segments {
@@ -95,6 +101,8 @@ fn plain_and_compressed_segments_and_archives_give_the_same_records() {
         ("b.tar.gz", gzip(&archive)),
         ("c.tgz", gzip(&archive)),
         ("d.tar.zst", zst(&archive)),
+        ("e.tar.bz2", bz2(&archive)),
+        ("f.tar.lz4", lz4(&archive)),
     ] {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
@@ -177,6 +185,16 @@ fn files_that_wait_to_be_used_again_are_passed_over() {
     .unwrap();
     let found = lsns(&SegmentFiles::find(&[folder.path().to_owned()]).unwrap());
     assert_eq!(found, expected);
+}
+
+#[test]
+fn what_is_sealed_is_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("000000010000000000000005");
+    std::fs::write(&path, b"PGMS and what follows").unwrap();
+    let error = SegmentFiles::find(&[path]).unwrap_err();
+    assert!(matches!(error, FilesError::Sealed { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("repository"));
 }
 
 #[test]

@@ -87,7 +87,7 @@ pub enum ObstacleKind {
     RowsGone,
     /// Rows that would have to disappear are visible whatever became of their transaction.
     RowsFrozen,
-    /// An image that would have to be changed is compressed.
+    /// A compressed image that would have to be changed does not fit into its place then.
     CompressedImage,
     /// A catalog that is found through a map, not through `pg_class`, was rewritten.
     CatalogRewritten,
@@ -103,7 +103,7 @@ impl ObstacleKind {
             }
             Self::RowsFrozen => "rows that would have to disappear were frozen by vacuum",
             Self::CompressedImage => {
-                "a compressed page image says that the transaction has committed, and cannot be changed"
+                "a compressed page image says that the transaction has committed, and does not fit into its place without that"
             }
             Self::CatalogRewritten => "the transaction rewrote a system catalog",
             Self::Unreadable => "the record cannot be understood",

@@ -20,6 +20,7 @@ mod error;
 mod heap;
 mod image;
 mod output;
+mod recompress;
 mod replacement;
 mod rows;
 mod survey;

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::heap::{self, Effect, Row};
 use super::image::{self, Page};
+use super::recompress::recompress;
 use super::replacement;
 use super::rows::Rows;
 use super::transaction::{LeftOut, Transaction};
@@ -288,9 +289,17 @@ impl<'a> Survey<'a> {
         let Some(image) = block.image else {
             return;
         };
+        let (begin, len) = (usize::from(image.hole_offset), usize::from(image.hole_len));
+        let mut stored = page[..begin].to_vec();
+        stored.extend_from_slice(&page[begin + len..]);
         if image.compression != ImageCompression::None {
-            let relation = Some(block.relation);
-            return self.obstacle(record, relation, ObstacleKind::CompressedImage);
+            match recompress(&stored, image.compression, image.bytes.len()) {
+                Some(compressed) => stored = compressed,
+                None => {
+                    let relation = Some(block.relation);
+                    return self.obstacle(record, relation, ObstacleKind::CompressedImage);
+                }
+            }
         }
         if self.patched.is_empty() {
             match replacement::whole(record) {
@@ -300,11 +309,7 @@ impl<'a> Survey<'a> {
         }
         // The image is a part of the record's bytes.
         let at = image.bytes.as_ptr().addr() - record.bytes().as_ptr().addr();
-        let (begin, len) = (usize::from(image.hole_offset), usize::from(image.hole_len));
-        let target = &mut self.patched[at..at + image.bytes.len()];
-        let (front, back) = target.split_at_mut(if len == 0 { target.len() } else { begin });
-        front.copy_from_slice(&page[..front.len()]);
-        back.copy_from_slice(&page[BLOCK_BYTES - back.len()..]);
+        self.patched[at..at + image.bytes.len()].copy_from_slice(&stored);
     }
 
     /// Follows what happens to rows.
