@@ -116,6 +116,9 @@ const LZ4: Format = Format {
 /// The gap at which every byte is counted.
 const GAP_NARROW: usize = 10;
 
+/// Changes that cost the same bytes and items, each with the place of the sequence.
+type Kind = ((usize, usize), Vec<(usize, Sequence)>);
+
 /// A parse, and what it costs.
 struct Parse<'a> {
     format: &'a Format,
@@ -234,7 +237,7 @@ impl Parse<'_> {
     fn choose(
         &self,
         len: usize,
-        kinds: &[((usize, usize), Vec<(usize, Sequence)>)],
+        kinds: &[Kind],
         (bytes, items): (usize, usize),
         chosen: &mut Vec<(usize, Sequence)>,
     ) -> bool {

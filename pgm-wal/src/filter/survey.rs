@@ -293,13 +293,11 @@ impl<'a> Survey<'a> {
         let mut stored = page[..begin].to_vec();
         stored.extend_from_slice(&page[begin + len..]);
         if image.compression != ImageCompression::None {
-            match recompress(&stored, image.compression, image.bytes.len()) {
-                Some(compressed) => stored = compressed,
-                None => {
-                    let relation = Some(block.relation);
-                    return self.obstacle(record, relation, ObstacleKind::CompressedImage);
-                }
-            }
+            let Some(compressed) = recompress(&stored, image.compression, image.bytes.len()) else {
+                let relation = Some(block.relation);
+                return self.obstacle(record, relation, ObstacleKind::CompressedImage);
+            };
+            stored = compressed;
         }
         if self.patched.is_empty() {
             match replacement::whole(record) {
