@@ -159,7 +159,7 @@ impl Wal {
     }
 
     /// Fills the rest of the segment with empty pages.
-    fn pad(&mut self) {
+    pub(crate) fn pad(&mut self) {
         while !self.bytes.len().is_multiple_of(SIZE.bytes() as usize) {
             self.open_page(0, 0);
             self.bytes

@@ -13,6 +13,7 @@ use super::*;
 use crate::{History, SegmentName, SegmentSize};
 
 mod corpus;
+mod flips;
 mod hostile;
 mod images;
 mod scans;
