@@ -17,6 +17,7 @@
 mod blocks;
 mod hash;
 mod postgresql;
+mod recent;
 mod records;
 mod stored;
 
@@ -31,6 +32,7 @@ pub use stored::StoredError;
 
 use crate::record::{Fork, Record, RecordError, RelationFile};
 use hash::Fold;
+use recent::Recent;
 
 /// The block number that no block has.
 const NO_LIMIT: u32 = u32::MAX;
@@ -88,6 +90,8 @@ pub struct Summary {
     pub minimal: Option<Lsn>,
     forks: HashMap<RelationFork, ForkChanges, BuildHasherDefault<Fold>>,
     rules: Rules,
+    /// Some of the blocks that are in `forks`.
+    recent: Recent,
 }
 
 impl PartialEq for Summary {
@@ -108,6 +112,7 @@ impl Summary {
             minimal: None,
             forks: HashMap::default(),
             rules,
+            recent: Recent::default(),
         }
     }
 
@@ -165,7 +170,9 @@ impl Summary {
 
     /// Notes that `block` changed (`BlockRefTableMarkBlockModified`).
     fn mark(&mut self, fork: RelationFork, block: u32) {
-        self.changes(fork).blocks.insert(block);
+        if self.recent.is_new(fork, block) {
+            self.changes(fork).blocks.insert(block);
+        }
     }
 
     /// Notes that the fork had `limit` blocks (`BlockRefTableSetLimitBlock`): a length that is not less than one that is
@@ -175,6 +182,7 @@ impl Summary {
         if limit < changes.limit {
             changes.limit = limit;
             changes.blocks.truncate(limit);
+            self.recent.clear();
         }
     }
 }
