@@ -16,6 +16,7 @@ pub mod describe;
 mod end;
 mod entry;
 mod event;
+mod found;
 mod header;
 mod image;
 mod names;

@@ -16,16 +16,15 @@ use super::block::{self, HEAD_BYTES_MAX, Shape};
 use super::checksum::{self, RecordChecksum};
 use super::end::{End, EndReason, Invalid};
 use super::entry::Record;
+use super::found::{Found, MAIN_DATA_BYTES_MAX};
 use super::header::{HEADER_BYTES, RECORD_BYTES_MAX, RecordHeader};
-use super::page::{BadPage, PAGE_BYTES, PageHeader, WalVersion};
+use super::page::{BadPage, PAGE_BYTES, PageHeader};
 use super::pages::{Loaded, Pages};
 use super::source::SegmentSource;
 use crate::{History, SegmentSize};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
-/// How much of a record's main data is kept. The end of a transaction with four million subtransactions fits.
-pub(super) const MAIN_DATA_BYTES_MAX: usize = 16 << 20;
 /// How much of a record is kept: the most that images and data of 33 blocks can be, and the main data.
 const KEPT_BYTES_MAX: usize = MAIN_DATA_BYTES_MAX + (4 << 20);
 /// What is kept allocated from one record to the next.
@@ -60,43 +59,6 @@ enum Place {
     },
     /// Put together.
     Whole,
-}
-
-/// A valid record, but for its bytes.
-#[derive(Debug, Clone, Copy)]
-struct Found {
-    lsn: Lsn,
-    header: RecordHeader,
-    shape: Shape,
-    version: WalVersion,
-}
-
-impl Found {
-    /// The record, which is at the beginning of `bytes`, or what is kept of it.
-    #[inline]
-    fn record<'a>(&self, end_lsn: Lsn, bytes: &'a [u8]) -> Record<'a> {
-        let (header, shape) = (&self.header, &self.shape);
-        let len = header.total_len as usize;
-        let bytes = bytes.get(..len).unwrap_or(bytes);
-        let main_start = len.saturating_sub(shape.main_len as usize);
-        let main_data = bytes.get(main_start..).unwrap_or_default();
-        Record {
-            lsn: self.lsn,
-            end_lsn,
-            previous: header.previous,
-            xid: header.xid,
-            resource_manager: header.resource_manager,
-            info: header.info,
-            total_len: header.total_len,
-            images_len: shape.images_len,
-            origin: shape.origin,
-            top_level_xid: shape.top_level_xid,
-            version: self.version,
-            main_data: main_data.get(..MAIN_DATA_BYTES_MAX).unwrap_or(main_data),
-            shape: *shape,
-            bytes,
-        }
-    }
 }
 
 /// How one attempt to read a record came out.
