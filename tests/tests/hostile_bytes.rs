@@ -1,4 +1,4 @@
-//! What pgm reads from strangers, with many random inputs: the same entry points that libFuzzer drives (`tests/fuzz`).
+//! What pgm reads from strangers, and as WAL, with many random inputs: the same entry points that libFuzzer drives (`tests/fuzz`).
 //!
 //! Inputs grow out of those that are kept as seeds, by the changes that fuzzers make: bytes flipped, cut out, put in,
 //! taken from elsewhere. The generator is seeded, so a failure is the same the next time.
@@ -16,18 +16,24 @@ const LENGTH_MAX: usize = 600;
 
 #[test]
 fn logins_of_strangers_end_or_wait_and_never_succeed() {
-    every_input("handshake", entry::handshake);
+    every_input("handshake", CASES, entry::handshake);
 }
 
 #[test]
 fn management_frames_are_read_or_refused() {
-    every_input("management_frame", entry::management_frames);
+    every_input("management_frame", CASES, entry::management_frames);
 }
 
-fn every_input(target: &str, entry: fn(&[u8])) {
+#[test]
+fn wal_is_read_up_to_where_it_is_damaged() {
+    // Each makes WAL, reads it twice, and describes what it read.
+    every_input("wal_records", CASES / 5, entry::wal_records);
+}
+
+fn every_input(target: &str, cases: usize, entry: fn(&[u8])) {
     let seeds = seeds(target);
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    for _ in 0..CASES {
+    for _ in 0..cases {
         let mut input = random.choose(&seeds).clone();
         for _ in 0..=random.below(6) {
             change(&mut input, &seeds, &mut random);

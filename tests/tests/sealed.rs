@@ -103,6 +103,9 @@ fn what_rests_is_sealed_the_keys_change_twice_and_copies_go_in_and_out() {
         "{tried:?}"
     );
 
+    let counted = pgmd.cli_ok(&["wal", "info", "--server", "main", "--repo", "default", "-z"]);
+    assert!(counted.contains("Heap"), "{counted}");
+
     copies(&pgmd, &here);
     pgmd.kill();
     cluster.destroy();

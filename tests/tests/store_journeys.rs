@@ -60,6 +60,24 @@ fn what_there_is_is_told(cli: &dyn Fn(&[&str]) -> Command) {
     );
 }
 
+/// What the `wal` commands find in a store, frame by frame: nothing of it is on this host.
+fn the_wal_is_read_there(cli: &dyn Fn(&[&str]) -> Command) {
+    let wal = |arguments: &[&str]| {
+        let (command, rest) = arguments.split_first().unwrap();
+        run_ok(&mut cli(
+            &[&["wal", command, "--server", "main"], rest].concat()
+        ))
+    };
+    let found = wal(&["find", "--drop-table", "precious"]);
+    assert!(found.contains("--target-lsn"), "{found}");
+    let counted = wal(&["info", "--stats"]);
+    assert!(counted.contains("Heap"), "{counted}");
+    let changed = wal(&["summary"]);
+    assert!(changed.contains("TS 1663, DB "), "{changed}");
+    let verified = wal(&["verify"]);
+    assert!(!verified.contains("damage"), "{verified}");
+}
+
 fn the_journey(kind: StoreKind) {
     let store = StoreServer::start(kind);
     let url = store.address("pgm/one");
@@ -85,7 +103,9 @@ fn the_journey(kind: StoreKind) {
     cluster.sql(
         "create table t as select n, repeat('x', 500) filler from generate_series(1, 20000) n",
     );
+    cluster.sql("create table precious (n int)");
     pgmd.cli_ok(&["backup", "main"]);
+    cluster.sql("drop table precious");
     cluster
         .sql("insert into t select 20000 + n, 'after the backup' from generate_series(1, 1000) n");
     let written = cluster.value("select pg_switch_wal()");
@@ -137,6 +157,7 @@ fn the_journey(kind: StoreKind) {
         command
     };
     what_there_is_is_told(&cli);
+    the_wal_is_read_there(&cli);
 
     let data = here.join("data");
     run_ok(&mut cli(&[
