@@ -133,7 +133,10 @@ pub(super) struct Shape {
 
 /// Reads the headers in `head` of a record that has `body_len` bytes after its first 24: `head` begins behind those and
 /// holds the headers at least; what follows in it does not matter. `None` when they contradict each other.
-#[inline]
+///
+/// What it finds is stored once: a call would store it in small pieces, and waiting for those takes longer than finding them.
+#[allow(clippy::inline_always, reason = "measured: a tenth of a scan")]
+#[inline(always)]
 pub(super) fn shape(head: &[u8], body_len: u32, version: WalVersion) -> Option<Shape> {
     let mut shape = Shape::default();
     let (mut at, mut data) = (0, 0);
@@ -243,7 +246,7 @@ impl BlockHeader {
 /// The blocks of a record, read from its headers.
 #[derive(Debug, Clone)]
 pub(super) struct Blocks<'a> {
-    /// The record.
+    /// The record behind its header.
     bytes: &'a [u8],
     version: WalVersion,
     /// Where the next header begins, and the next data.
@@ -256,10 +259,10 @@ pub(super) struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     pub(super) fn new(bytes: &'a [u8], shape: &Shape, version: WalVersion) -> Self {
         Self {
-            bytes,
+            bytes: bytes.get(HEADER_BYTES..).unwrap_or_default(),
             version,
-            at: HEADER_BYTES,
-            data_at: HEADER_BYTES + shape.head_len as usize,
+            at: 0,
+            data_at: shape.head_len as usize,
             relation: RelationFile::default(),
             left: shape.blocks as usize,
         }
