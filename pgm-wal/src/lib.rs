@@ -38,6 +38,7 @@
 //! finds.
 
 pub mod archive;
+pub mod digest;
 pub mod files;
 pub mod filter;
 pub mod record;

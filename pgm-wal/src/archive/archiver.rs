@@ -20,6 +20,7 @@ use pgm_storage::{Cancel, Compression};
 
 use super::backlog::{BacklogWatch, Done};
 use super::{Archive, ArchiveError, SpoolRelease, Stored};
+use crate::digest::Digester;
 use crate::{SegmentName, SegmentSize, Spool, SpoolListing, WalFileName};
 
 /// How often a waiting archiver looks whether it is cancelled.
@@ -79,6 +80,11 @@ pub trait ArchiveObserver {
     /// Something could not be archived and will be tried again.
     fn failed(&mut self, incident: &Incident<'_>);
 
+    /// The digest of an archived segment could not be kept; whoever wants it reads the segment instead.
+    fn digest_failed(&mut self, segment: SegmentName, error: &ArchiveError) {
+        let _ = (segment, error);
+    }
+
     /// A pass is over: `backlog` finished files are not archived yet, and the next pass is due after `wait` at the
     /// latest.
     fn waiting(&mut self, backlog: usize, wait: Duration) {
@@ -125,6 +131,7 @@ pub struct Archiver {
     /// Archived files that are still in the spool.
     done: Done,
     permit: Permit,
+    digester: Digester,
     /// Its number among the archivers of the spool, and what they tell each other.
     number: usize,
     release: SpoolRelease,
@@ -189,6 +196,7 @@ impl Archiver {
             signal: ArchiveSignal::default(),
             done: Done::default(),
             permit: Permit::default(),
+            digester: Digester::default(),
             number: 0,
             release: SpoolRelease::new(1),
         }
@@ -385,7 +393,17 @@ impl Archiver {
                     self.archive.store_partial(&path, name, size, compression)?
                 }
             };
+<<<<<<< HEAD
             self.done.files().insert(file);
+=======
+            if let WalFileName::Segment(name) = file
+                && let Err(error) = self.digester.digest(&self.archive, &path, name, size)
+            {
+                // It can be made anew from what is archived.
+                observer.digest_failed(name, &error);
+            }
+            self.done.insert(file);
+>>>>>>> 35e1e09 (wal/digest: what a segment says, kept while it is archived)
             if stored != Stored::Nothing {
                 observer.archived(file, stored, began.elapsed());
             }

@@ -16,7 +16,7 @@ use crate::{History, SegmentName, SegmentNumber, SegmentSize};
 
 /// An opened file that should hold the segment `name`.
 #[derive(Debug)]
-pub(super) struct LocalSegment {
+pub(crate) struct LocalSegment {
     pub(super) file: File,
     pub(super) path: PathBuf,
     pub(super) name: SegmentName,
@@ -25,7 +25,7 @@ pub(super) struct LocalSegment {
 
 impl LocalSegment {
     /// Opens `path`, `None` if it does not exist.
-    pub(super) fn open(
+    pub(crate) fn open(
         path: &Path,
         name: SegmentName,
         size: SegmentSize,
@@ -40,6 +40,16 @@ impl LocalSegment {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ArchiveError::file("open", path, error)),
         }
+    }
+
+    /// Which segment it is.
+    pub(crate) const fn name(&self) -> SegmentName {
+        self.name
+    }
+
+    /// How large the server's segments are.
+    pub(crate) const fn size(&self) -> SegmentSize {
+        self.size
     }
 
     /// Checks that the file has exactly the size of a segment.

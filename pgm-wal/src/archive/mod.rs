@@ -35,6 +35,8 @@ use std::sync::Arc;
 use pgm_proto::{ServerName, TimelineId};
 use pgm_storage::{ObjectMeta, ObjectPath, Storage};
 
+pub(crate) use local_file::LocalSegment;
+
 pub use archiver::{
     ArchiveObserver, ArchiveSignal, Archiver, ArchiverOptions, AskPermit, Incident, LocalCopy,
 };
@@ -62,6 +64,10 @@ impl Archive {
     /// The WAL of `server` in `storage`.
     pub fn new(storage: Arc<dyn Storage>, server: ServerName) -> Self {
         Self { storage, server }
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.storage
     }
 
     /// The server whose WAL this is.

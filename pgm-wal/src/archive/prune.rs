@@ -41,8 +41,11 @@ impl Archive {
         Ok(unneeded)
     }
 
-    /// Removes one object. That it is gone already is fine.
+    /// Removes one object, and what was derived from it. That it is gone already is fine.
     pub fn remove(&self, name: StoredName, size: SegmentSize) -> Result<(), ArchiveError> {
+        if let StoredName::Segment(segment) = name {
+            self.remove_digest(segment, size)?;
+        }
         match self.storage.delete(&self.object(name, size)?) {
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
