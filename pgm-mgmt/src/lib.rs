@@ -58,8 +58,9 @@ pub use request::{
 };
 pub use response::{
     BackupDetails, BackupList, BackupStatus, BackupSummary, Cleared, DaemonStatus, Gap,
-    PlannedRestore, Pong, RepositoryStatus, Response, RestoreOutcome, RunningJobs, ServerBackups,
-    ServerState, ServerStatus, Stopping, TablespaceSummary, UnreadableRepository,
+    PlannedRestore, PlannedTransaction, Pong, RepositoryStatus, Response, RestoreOutcome,
+    RunningJobs, ServerBackups, ServerState, ServerStatus, Stopping, TablespaceSummary,
+    UnreadableRepository,
 };
 pub use retention::{RetentionDecision, RetentionOptions, RetentionOutcome};
 pub use role::{Access, Reach, Role};

@@ -438,6 +438,12 @@ pub struct PlannedRestore {
     pub directory: String,
     /// The target in words.
     pub target: String,
+    /// Of a target in time: the last commit that is recovered.
+    #[serde(default)]
+    pub last_commit: Option<PlannedTransaction>,
+    /// Of a target in time: the end of the transaction before which recovery stops.
+    #[serde(default)]
+    pub stops_before: Option<PlannedTransaction>,
     /// The timeline recovery would follow.
     pub timeline: TimelineId,
     /// Where recovery begins.
@@ -457,6 +463,17 @@ pub struct PlannedRestore {
     /// What a person should know, of damaged backups above all.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// The end of a transaction in the WAL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedTransaction {
+    /// Its number.
+    pub xid: u32,
+    /// Where its record begins.
+    pub lsn: Lsn,
+    /// When it ended, by the server's clock, with microseconds.
+    pub time: String,
 }
 
 /// A restore is done.

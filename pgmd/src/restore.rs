@@ -10,7 +10,8 @@ use pgm_backup::restore::{
 };
 use pgm_backup::{Context, Repository};
 use pgm_mgmt::{
-    Error, ErrorCode, PlannedRestore, RestoreOptions, RestoreOutcome, TargetAction, TargetPoint,
+    Error, ErrorCode, PlannedRestore, PlannedTransaction, RestoreOptions, RestoreOutcome,
+    TargetAction, TargetPoint,
 };
 use pgm_proto::Lsn;
 use pgm_wal::Spool;
@@ -205,6 +206,19 @@ fn planned(plan: &RestorePlan) -> PlannedRestore {
         ),
         format!("stop at {} and {}", request.target, request.action.word()),
     ];
+    let (last_commit, stops_before) = transactions(plan);
+    if let Some(commit) = &last_commit {
+        steps.push(format!(
+            "the last transaction that is recovered is {}, committed at {} ({})",
+            commit.xid, commit.time, commit.lsn
+        ));
+    }
+    if let Some(next) = &stops_before {
+        steps.push(format!(
+            "transaction {} is not: it ended at {} ({})",
+            next.xid, next.time, next.lsn
+        ));
+    }
     for (oid, folder) in &plan.tablespaces {
         steps.insert(
             1,
@@ -216,6 +230,8 @@ fn planned(plan: &RestorePlan) -> PlannedRestore {
         label: entry.label.to_string(),
         directory: request.directory.display().to_string(),
         target: request.target.to_string(),
+        last_commit,
+        stops_before,
         timeline: plan.timeline,
         start_lsn: plan.start_lsn(),
         reachable_lsn: plan.reach.as_ref().map(|reach| reach.end),
@@ -226,6 +242,23 @@ fn planned(plan: &RestorePlan) -> PlannedRestore {
         steps,
         warnings: plan.warnings.clone(),
     }
+}
+
+/// The last commit that is recovered, and what recovery stops at.
+fn transactions(plan: &RestorePlan) -> (Option<PlannedTransaction>, Option<PlannedTransaction>) {
+    let told = |xid, lsn, time: jiff::Timestamp| PlannedTransaction {
+        xid,
+        lsn,
+        time: time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
+    };
+    let Some(commits) = &plan.commits else {
+        return (None, None);
+    };
+    let last = commits.last_commit;
+    let last = last.map(|commit| told(commit.xid, commit.lsn, commit.time));
+    let stop = commits.stop;
+    let next = stop.and_then(|stop| Some(told(stop.xid?, stop.lsn, stop.time?)));
+    (last, next)
 }
 
 fn outcome(plan: &RestorePlan, report: RestoreReport) -> RestoreOutcome {

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use pgm_proto::{Lsn, ServerName, TimelineId};
 use pgm_wal::archive::Archive;
+use pgm_wal::digest::LastBefore;
 use pgm_wal::{History, SegmentSize, Spool};
 
 pub use self::error::{Reach, RestoreError};
@@ -118,6 +119,9 @@ pub struct RestorePlan {
     /// Where recovery stops. It is what was asked for, but the end of the archive is named by its last record: PostgreSQL
     /// stops at records only.
     pub stop: StopAt,
+    /// Of a target in time: the last commit that is recovered, and the record before which recovery stops, as far as the
+    /// WAL tells them.
+    pub commits: Option<LastBefore>,
     /// The position up to which recovery reads WAL; what lies behind it does not matter, unless recovery goes to the end.
     pub needed: Lsn,
     /// WAL segments that recovery will read.

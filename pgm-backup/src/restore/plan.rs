@@ -5,12 +5,15 @@ use std::path::Path;
 
 use pgm_proto::ServerName;
 use pgm_wal::archive::Archive;
+use pgm_wal::digest::{self, LastBefore};
+use pgm_wal::record;
 use pgm_wal::{SegmentSize, Spool};
 
 use super::error::RestoreError;
 use super::reach::{Wal, Way};
 use super::roots;
 use super::tablespaces;
+use super::target::Boundary;
 use super::{BackupChoice, Recovery, RestorePlan, RestoreRequest, Target};
 use crate::catalog::{BackupEntry, BackupWal};
 use crate::context::{Context, Phase};
@@ -60,6 +63,7 @@ pub fn plan_export(
     let known_damaged = set_back_damaged(repository, &mut candidates)?;
     let (entry, way) = choose(cx, archive, spool, candidates, &request)?;
     Ok(RestorePlan {
+        commits: commits(archive, spool, &entry, &way, &request),
         warnings: warnings(&known_damaged, &entry),
         timeline: way.history.timeline(),
         history: way.history,
@@ -71,6 +75,29 @@ pub fn plan_export(
         entry,
         request,
     })
+}
+
+/// Which commit a target in time comes down to. It is told, not needed: WAL that cannot be read for it gives none.
+fn commits(
+    archive: &Archive,
+    spool: Option<&Spool>,
+    entry: &BackupEntry,
+    way: &Way,
+    request: &RestoreRequest,
+) -> Option<LastBefore> {
+    let (Target::Time(time), Some(reach)) = (&request.target, &way.reach) else {
+        return None;
+    };
+    let target = record::Target::Time {
+        time: *time,
+        inclusion: match request.boundary {
+            Boundary::Inclusive => record::Inclusion::Inclusive,
+            Boundary::Exclusive => record::Inclusion::Exclusive,
+        },
+    };
+    let size = segment_size(entry).ok()?;
+    let range = (entry.start_lsn, reach.end);
+    digest::transactions(archive, spool, &way.history, size, range, &target).ok()
 }
 
 /// The backups to consider, best first.

@@ -393,17 +393,13 @@ impl Archiver {
                     self.archive.store_partial(&path, name, size, compression)?
                 }
             };
-<<<<<<< HEAD
-            self.done.files().insert(file);
-=======
             if let WalFileName::Segment(name) = file
                 && let Err(error) = self.digester.digest(&self.archive, &path, name, size)
             {
                 // It can be made anew from what is archived.
                 observer.digest_failed(name, &error);
             }
-            self.done.insert(file);
->>>>>>> 35e1e09 (wal/digest: what a segment says, kept while it is archived)
+            self.done.files().insert(file);
             if stored != Stored::Nothing {
                 observer.archived(file, stored, began.elapsed());
             }

@@ -70,7 +70,11 @@ pub fn changes(
 }
 
 /// Whose segment it is that begins at `start`: on a switch within it, that of the newer timeline, which has both.
-pub(super) fn timeline_of(history: &History, start: Lsn, size: SegmentSize) -> pgm_proto::TimelineId {
+pub(super) fn timeline_of(
+    history: &History,
+    start: Lsn,
+    size: SegmentSize,
+) -> pgm_proto::TimelineId {
     let last = Lsn::new(start.bytes().saturating_add(size.bytes() - 1));
     history.timeline_at(last)
 }

@@ -196,7 +196,10 @@ impl Archive {
         name: SegmentName,
         size: SegmentSize,
     ) -> Result<Option<Digest>, ArchiveError> {
-        match self.storage().get(&self.digest_object(name, size)?, BYTES_MAX) {
+        match self
+            .storage()
+            .get(&self.digest_object(name, size)?, BYTES_MAX)
+        {
             Ok(bytes) => Ok(Digest::from_bytes(&bytes)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error.into()),

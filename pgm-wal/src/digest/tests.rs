@@ -84,14 +84,19 @@ fn digests_follow_each_other_and_a_start_leaves_a_seam() {
     assert_eq!(made.digest(3).changes.end, made.digest(4).changes.start);
     assert!(made.digest(4).changes.end < made.digest(5).changes.start);
     assert_eq!(made.digest(5).changes.end, made.digest(6).changes.start);
-    let count: u32 = (3..8).map(|number| made.digest(number).transactions.count).sum();
+    let count: u32 = (3..8)
+        .map(|number| made.digest(number).transactions.count)
+        .sum();
     let mut reader = made.reader(made.start);
     let mut commits = 0;
     while let Some(record) = reader.next().unwrap() {
         commits += u32::from(TransactionEnd::of(&record).is_some());
     }
     // The one in the seam at most is missing.
-    assert!(count == commits || count + 1 == commits, "{count} of {commits}");
+    assert!(
+        count == commits || count + 1 == commits,
+        "{count} of {commits}"
+    );
 }
 
 #[test]
@@ -162,5 +167,8 @@ fn what_goes_from_the_archive_takes_its_digest_along() {
             std::ops::ControlFlow::Continue(())
         })
         .unwrap();
-    assert!(left.iter().all(|path| !path.contains("000000003")), "{left:?}");
+    assert!(
+        left.iter().all(|path| !path.contains("000000003")),
+        "{left:?}"
+    );
 }

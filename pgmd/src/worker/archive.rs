@@ -13,8 +13,8 @@ use pgm_wal::archive::{
     Archive, ArchiveError, ArchiveObserver, ArchiveSignal, Archiver, ArchiverOptions, BacklogWatch,
     Incident, SpoolRelease, Stored,
 };
-use pgm_wal::{SegmentSize, Spool, StartHint, WalFileName};
-use tracing::{debug, error, info};
+use pgm_wal::{SegmentName, SegmentSize, Spool, StartHint, WalFileName};
+use tracing::{debug, error, info, warn};
 
 use super::link::Link;
 use super::message::{ArchiveNote, BacklogNote, Description, WorkerEvent};
@@ -318,6 +318,15 @@ impl ArchiveObserver for Telling<'_> {
             .map_or_else(|| "the spool".to_owned(), |file| file.file_name(size));
         let text = format!("cannot archive {file}: {}", chain(incident.error));
         self.problem(&text, incident.error.hint());
+    }
+
+    fn digest_failed(&mut self, segment: SegmentName, error: &ArchiveError) {
+        warn!(
+            "what a segment on timeline {} says could not be kept in {}; it is read again when it is needed: {}",
+            segment.timeline,
+            self.lane.target().place,
+            chain(error)
+        );
     }
 
     fn waiting(&mut self, _: usize, _: Duration) {

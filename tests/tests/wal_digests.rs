@@ -1,0 +1,155 @@
+//! What archived segments say, kept while real WAL is archived: as much as the WAL itself, and it names the commit of a plan.
+#![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
+
+use std::fs;
+
+use pgm_backup::Repository;
+use pgm_proto::{Lsn, ServerName, TimelineId};
+use pgm_storage::LocalStorage;
+use pgm_tests::{Cluster, Major, Pgmd, Scratch, wait_until};
+use pgm_wal::archive::{Archive, ArchiveSource};
+use pgm_wal::digest::changes;
+use pgm_wal::record::RecordReader;
+use pgm_wal::summary::{Rules, Summary};
+use pgm_wal::{History, SegmentSize};
+
+struct Archived {
+    archive: Archive,
+    size: SegmentSize,
+    history: History,
+}
+
+impl Archived {
+    fn of(pgmd: &Pgmd) -> Self {
+        let storage = std::sync::Arc::new(LocalStorage::open(pgmd.repository()).unwrap());
+        let repository = Repository::open(storage).unwrap();
+        let server: ServerName = "main".parse().unwrap();
+        let archive = Archive::new(std::sync::Arc::clone(repository.storage()), server);
+        let size = archive.segment_size().unwrap().unwrap();
+        Self {
+            archive,
+            size,
+            history: History::root(TimelineId::FIRST),
+        }
+    }
+
+    fn reader(&self, from: Lsn) -> RecordReader<ArchiveSource> {
+        let source = ArchiveSource::new(self.archive.clone(), None, self.size);
+        RecordReader::seek(source, self.history.clone(), from).unwrap()
+    }
+
+    /// Everything that the records between the two say is said by the digests, too.
+    fn compare(&self, from: Lsn, to: Lsn) {
+        let mut expected = Summary::new(TimelineId::FIRST, from, Rules::Complete);
+        let mut reader = self.reader(from);
+        while let Some(record) = reader.next().unwrap() {
+            if record.lsn >= to {
+                break;
+            }
+            expected.add(&record).unwrap();
+        }
+        let found = changes(&self.archive, None, &self.history, self.size, from, to).unwrap();
+        assert!(found.start <= from && found.end >= to);
+        for (fork, wanted) in expected.forks() {
+            let found = found.fork(fork);
+            let found = found.unwrap_or_else(|| panic!("{fork:?} between {from} and {to}"));
+            let limit =
+                |changes: &pgm_wal::summary::ForkChanges| changes.limit().unwrap_or(u32::MAX);
+            assert!(limit(found) <= limit(wanted), "{fork:?}");
+            let known: Vec<u32> = found.blocks().iter().collect();
+            for block in wanted.blocks().iter().filter(|block| *block < limit(found)) {
+                assert!(
+                    known.binary_search(&block).is_ok(),
+                    "{fork:?} block {block}"
+                );
+            }
+        }
+        assert!(expected.forks().len() <= found.forks().len());
+    }
+}
+
+/// Writes into tables that come and go, over several segments; gives the position behind it, archived.
+fn work(cluster: &Cluster, pgmd: &Pgmd, round: u32) -> Lsn {
+    cluster.sql(&format!(
+        "create table t{round} (n int primary key, word text); \
+         insert into t{round} select n, md5(n::text) from generate_series(1, 30000) n; \
+         update t{round} set word = 'x' where n % 7 = 0; delete from t{round} where n > 20000; \
+         drop table if exists t{}; vacuum t{round}; checkpoint",
+        round - 1
+    ));
+    let written = cluster.value("select pg_switch_wal()");
+    pgmd.wait_durable("main", &written);
+    wait_until("it is archived", || {
+        let archived = pgmd.status("main")["archived_lsn"].clone();
+        let archived = archived.as_str().unwrap_or("0/0").to_owned();
+        cluster.value(&format!("select '{archived}'::pg_lsn >= '{written}'")) == "t"
+    });
+    written.parse().unwrap()
+}
+
+#[test]
+fn digests_say_what_the_wal_says_and_a_plan_names_its_commit() {
+    let cluster = Cluster::builder(Major::V17).start();
+    let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    pgmd.cli_ok(&["backup", "main"]);
+    let mut ends = vec![work(&cluster, &pgmd, 1)];
+    // A start in between leaves a seam.
+    pgmd.stop();
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    for round in 2..=4 {
+        ends.push(work(&cluster, &pgmd, round));
+    }
+    let summaries = pgmd.repository().join("main/summary/00000001");
+    let count = || fs::read_dir(&summaries).unwrap().count();
+    assert!(count() >= 4, "{}", count());
+
+    let archived = Archived::of(&pgmd);
+    let beginning = |from: Lsn| archived.reader(from).next().unwrap().unwrap().lsn;
+    let middle = beginning(Lsn::new(ends[1].bytes() - 1_000_000));
+    let starts = [beginning(Lsn::new(0x0200_0000)), beginning(ends[0]), middle];
+    for from in starts {
+        for to in [ends[2], ends[3]] {
+            archived.compare(from, to);
+        }
+    }
+
+    the_commit_is_named(&cluster, &pgmd);
+    // Without digests, and with damaged ones, the same is read from the WAL.
+    for (number, entry) in fs::read_dir(&summaries).unwrap().flatten().enumerate() {
+        if number % 2 == 0 {
+            fs::remove_file(entry.path()).unwrap();
+        } else {
+            fs::write(entry.path(), "damaged").unwrap();
+        }
+    }
+    archived.compare(starts[0], ends[3]);
+    the_commit_is_named(&cluster, &pgmd);
+}
+
+fn the_commit_is_named(cluster: &Cluster, pgmd: &Pgmd) {
+    let here = Scratch::new("planned");
+    cluster.sql("create table if not exists moments (n int, xid text)");
+    let commit = || {
+        cluster.value("insert into moments values (1, pg_current_xact_id()::text) returning xid")
+    };
+    let before = commit();
+    let time = cluster.value("select clock_timestamp()::text");
+    let after = commit();
+    work(cluster, pgmd, 5);
+    cluster.sql("drop table t5");
+    let data = here.join("data");
+    let plan = pgmd.json(&[
+        "restore",
+        "main",
+        "newest",
+        data.to_str().unwrap(),
+        "--target-time",
+        &time,
+        "--plan",
+    ]);
+    assert_eq!(plan["last_commit"]["xid"].to_string(), before, "{plan}");
+    assert_eq!(plan["stops_before"]["xid"].to_string(), after, "{plan}");
+}
