@@ -49,6 +49,12 @@ pub enum Error {
         /// The id of the one that is there, if there is one.
         found: Option<String>,
     },
+    /// What an incremental backup was built on was deleted while it was taken.
+    #[error("backup {label}, on which this one was to be built, was deleted meanwhile")]
+    BasisDeleted {
+        /// The backup whose pack is gone.
+        label: BackupLabel,
+    },
     /// Something is to be copied from a repository to itself.
     #[error("both are the same repository: {location}")]
     SameRepository {
@@ -331,6 +337,7 @@ impl Error {
             Self::RepositoryExists { .. } => {
                 Some("open it instead, or choose an empty directory".into())
             }
+            Self::BasisDeleted { .. } => Some("take it again".into()),
             Self::SameRepository { .. } => Some("name another one to copy to".into()),
             Self::NothingOfServer { .. } => Some(
                 "names are case-sensitive; `pgm-cli list-backup` with the repository lists its servers".into(),

@@ -47,7 +47,8 @@ pub mod transfer;
 pub mod verify;
 
 pub use backup::{
-    BackupOutcome, BackupRequest, BackupTarget, Coverage, NoArchive, Resume, WalCoverage, backup,
+    BackupOutcome, BackupRequest, BackupTarget, Coverage, Incremental, NoArchive, Resume,
+    WalCoverage, backup,
 };
 pub use catalog::{BackupEntry, Catalog};
 pub use context::{Context, Phase, Progress, ProgressSink, Quiet};

@@ -294,6 +294,10 @@ pub(crate) struct StatusArguments {
 
 /// Arguments of `backup`.
 #[derive(Debug, Args)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch that is typed or not"
+)]
 pub(crate) struct BackupArguments {
     /// The server to back up
     #[arg(value_name = "SERVER")]
@@ -307,6 +311,9 @@ pub(crate) struct BackupArguments {
     /// Store everything anew instead of going on from a backup that was interrupted
     #[arg(long)]
     pub(crate) no_resume: bool,
+    /// Store only what has changed since the newest backup, where that is possible; it restores like a full one
+    #[arg(short, long)]
+    pub(crate) incremental: bool,
     /// Do not wait: print the job's number and go; pgm-cli job wait JOB follows it
     #[arg(long, visible_alias = "no-wait")]
     pub(crate) detach: bool,

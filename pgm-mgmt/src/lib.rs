@@ -57,8 +57,8 @@ pub use request::{
     TargetAction, TargetPoint,
 };
 pub use response::{
-    BackupDetails, BackupList, BackupStatus, BackupSummary, Cleared, DaemonStatus, Gap,
-    PlannedRestore, PlannedTransaction, Pong, RepositoryStatus, Response, RestoreOutcome,
+    BackupDetails, BackupList, BackupStatus, BackupSummary, BasisSummary, Cleared, DaemonStatus,
+    Gap, PlannedRestore, PlannedTransaction, Pong, RepositoryStatus, Response, RestoreOutcome,
     RunningJobs, ServerBackups, ServerState, ServerStatus, Stopping, TablespaceSummary,
     UnreadableRepository,
 };

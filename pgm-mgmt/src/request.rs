@@ -300,6 +300,9 @@ pub struct BackupOptions {
     pub max_rate_kib: Option<u32>,
     /// Store everything anew, also what a backup that was interrupted has stored.
     pub no_resume: bool,
+    /// Do not store again what has not changed since the backup before, where that is possible.
+    #[serde(default)]
+    pub incremental: bool,
 }
 
 /// Which backup is meant.

@@ -261,6 +261,9 @@ pub struct BackupSummary {
     /// Raw bytes that it did not store again, because a backup that was interrupted had.
     #[serde(default)]
     pub reused_bytes: u64,
+    /// What an incremental one is built on.
+    #[serde(default)]
+    pub basis: Option<Box<BasisSummary>>,
     /// How it is compressed: `zstd:3`.
     pub compression: String,
     /// Where the WAL is that makes it consistent: `archive`, or `included` in the backup.
@@ -284,6 +287,15 @@ pub struct BackupSummary {
     /// Of a backup just taken: the repositories that it was meant for, too, and is not in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<UnreadableRepository>,
+}
+
+/// What an incremental backup has in common with the one before, which it does not need any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BasisSummary {
+    /// The backup before.
+    pub label: String,
+    /// Raw bytes that did not change since then, and were not stored again.
+    pub kept_bytes: u64,
 }
 
 /// Whether a backup can be trusted.

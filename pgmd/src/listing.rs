@@ -11,10 +11,10 @@ use pgm_backup::marks::{FoundMarks, Retention};
 use pgm_backup::verify::Level;
 use pgm_backup::verify::verification::{self, Area, CheckResult, Outcome, Verification};
 use pgm_mgmt::{
-    Annotation, BackupChoice, BackupDetails, BackupList, BackupStatus, BackupSummary, CheckOutcome,
-    Error, ErrorCode, Finding, FindingArea, Gap, ProvenRecovery, ServerBackups, TablespaceSummary,
-    TrialCheck, TrialSummary, UnreadableRepository, VerificationSummary, VerifyLevel,
-    VerifyOutcome,
+    Annotation, BackupChoice, BackupDetails, BackupList, BackupStatus, BackupSummary, BasisSummary,
+    CheckOutcome, Error, ErrorCode, Finding, FindingArea, Gap, ProvenRecovery, ServerBackups,
+    TablespaceSummary, TrialCheck, TrialSummary, UnreadableRepository, VerificationSummary,
+    VerifyLevel, VerifyOutcome,
 };
 use pgm_proto::{Lsn, RepositoryName, ServerName, ServerVersion, TimelineId};
 
@@ -30,6 +30,7 @@ pub fn summary(entry: &BackupEntry) -> BackupSummary {
         label: entry.label.to_string(),
         kind: match entry.kind {
             BackupKind::Full => "full".to_owned(),
+            BackupKind::Incremental => "incremental".to_owned(),
         },
         status: if warned {
             BackupStatus::Warnings
@@ -46,6 +47,12 @@ pub fn summary(entry: &BackupEntry) -> BackupSummary {
         raw_bytes: entry.size.raw_bytes,
         stored_bytes: entry.size.stored_bytes,
         reused_bytes: entry.reused.raw_bytes,
+        basis: entry.basis.map(|basis| {
+            Box::new(BasisSummary {
+                label: basis.label.to_string(),
+                kept_bytes: basis.raw_bytes,
+            })
+        }),
         compression: entry.compression.to_string(),
         wal: match entry.wal {
             BackupWal::Archive => "archive".to_owned(),
@@ -375,6 +382,7 @@ fn damaged_summary(server: &ServerName, damaged: &DamagedEntry) -> BackupSummary
         raw_bytes: 0,
         stored_bytes: 0,
         reused_bytes: 0,
+        basis: None,
         compression: String::new(),
         wal: String::new(),
         elapsed_ms: 0,

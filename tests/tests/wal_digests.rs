@@ -74,9 +74,11 @@ fn work(cluster: &Cluster, pgmd: &Pgmd, round: u32) -> Lsn {
         "create table t{round} (n int primary key, word text); \
          insert into t{round} select n, md5(n::text) from generate_series(1, 30000) n; \
          update t{round} set word = 'x' where n % 7 = 0; delete from t{round} where n > 20000; \
-         drop table if exists t{}; vacuum t{round}; checkpoint",
+         drop table if exists t{}",
         round - 1
     ));
+    cluster.sql(&format!("vacuum t{round}"));
+    cluster.sql("checkpoint");
     let written = cluster.value("select pg_switch_wal()");
     pgmd.wait_durable("main", &written);
     wait_until("it is archived", || {

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use pgm_proto::{Lsn, TimelineId};
+use pgm_wal::summary::Summary;
 
 use super::BackupRequest;
 use super::lanes::Lanes;
@@ -14,6 +15,7 @@ use super::publish::publish;
 use crate::catalog::{BackupEntry, BackupWal};
 use crate::context::{Context, Phase};
 use crate::error::{Error, Result};
+use crate::manifest::PackRecord;
 use crate::repository::Staging;
 
 /// How often the answer is asked for at least.
@@ -24,6 +26,13 @@ pub trait WalCoverage {
     /// Whether every byte of `timeline` from `start` to `end` is durable; an error of any kind goes into
     /// [`Error::Coverage`].
     fn covered(&self, timeline: TimelineId, start: Lsn, end: Lsn) -> Result<Coverage>;
+
+    /// Which blocks the WAL of `timeline` changes between `start`, where a record begins, and `end`; `None` when that cannot
+    /// be told. May name more, and waits until the WAL is there. An error of any kind goes into [`Error::Coverage`].
+    fn changes(&self, timeline: TimelineId, start: Lsn, end: Lsn) -> Result<Option<Summary>> {
+        let _ = (timeline, start, end);
+        Ok(None)
+    }
 
     /// Waits until the answer may have changed, at most for `timeout`; by default for all of it.
     fn wait(&self, timeout: Duration) {
@@ -65,6 +74,8 @@ enum Stand<'a> {
 pub(super) struct Unpublished<'a> {
     pub(super) coverage: &'a dyn WalCoverage,
     pub(super) staging: Staging,
+    /// Packs of earlier backups that it needs.
+    pub(super) foreign: Vec<PackRecord>,
     pub(super) entry: BackupEntry,
 }
 
@@ -85,6 +96,7 @@ pub(super) fn publish_when_durable(
                 (None, _) => Ok(Stand::Published(Box::new(publish(
                     cx,
                     lane.staging,
+                    &lane.foreign,
                     lane.entry,
                 )?))),
                 (Some(_), false) => Ok(Stand::Waiting(lane)),

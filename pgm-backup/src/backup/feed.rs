@@ -195,8 +195,7 @@ impl<'a> Feeder<'a> {
                 };
                 let file = self.next_file;
                 self.next_file += 1;
-                self.lanes
-                    .each(|lane| lane.collector.file(file, header.clone()))?;
+                self.lanes.each(|lane| lane.begin_file(file, &header))?;
                 self.content = (size > 0).then_some(Content {
                     file,
                     size,

@@ -5,20 +5,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pgm_storage::{Cancel, Compression, StorageError};
 
-use super::collect::Collector;
+use super::basis::Basis;
+use super::collect::{Collector, FileHeader};
 use super::resume::{Found, Reusable};
 use super::server_manifest::ServerManifest;
-use crate::catalog::{ObjectChecksum, ReusedSize};
+use crate::catalog::{BasisFacts, ObjectChecksum, ReusedSize};
 use crate::error::{Error, Result};
 use crate::label::BackupLabel;
 use crate::manifest::{
     MANIFEST_FORMAT, ManifestHeader, ManifestTotals, ManifestWriter, PackRecord,
 };
 use crate::repository::Staging;
+
+/// Why a backup is a full one when nobody asked for less.
+const FULL_AS_ASKED: &str = "BASE_BACKUP needs no more than the replication attribute";
 
 /// A target's share of a copy.
 #[derive(Debug)]
@@ -30,6 +34,9 @@ pub(super) struct Lane {
     pub(super) reusable: Reusable,
     reused_frames: AtomicU64,
     reused_bytes: AtomicU64,
+    /// The backup before, on which this one is built, or why there is none.
+    built_on: OnceLock<std::result::Result<Basis, String>>,
+    kept_bytes: AtomicU64,
     server_manifest: Mutex<ServerManifest>,
     /// Last, so that the writers are gone when it is.
     staging: Staging,
@@ -42,6 +49,11 @@ pub(super) struct Stored {
     pub(super) staging: Staging,
     /// Its own packs.
     pub(super) packs: Vec<PackRecord>,
+    /// Those of earlier backups, on which it is built.
+    pub(super) foreign: Vec<PackRecord>,
+    pub(super) basis: Option<BasisFacts>,
+    /// Why it was taken in this way.
+    pub(super) reason: String,
     pub(super) reused: ReusedSize,
     pub(super) totals: ManifestTotals,
     pub(super) manifest: ObjectChecksum,
@@ -93,6 +105,8 @@ impl Lane {
             reusable,
             reused_frames: AtomicU64::new(0),
             reused_bytes: AtomicU64::new(0),
+            built_on: OnceLock::new(),
+            kept_bytes: AtomicU64::new(0),
             server_manifest: Mutex::new(ServerManifest::new(compression)),
         })
     }
@@ -121,6 +135,32 @@ impl Lane {
         self.packs.reuse(found.pack)
     }
 
+    /// Builds the backup on the one before, or says why not.
+    pub(super) fn build_on(&self, basis: std::result::Result<Basis, String>) {
+        // It is said once.
+        let _ = self.built_on.set(basis);
+    }
+
+    /// The backup on which this one is built.
+    pub(super) fn basis(&self) -> Option<&Basis> {
+        self.built_on.get()?.as_ref().ok()
+    }
+
+    /// A file comes by, whose pieces will name it by `number`.
+    pub(super) fn begin_file(&self, number: u64, header: &FileHeader) -> Result<()> {
+        if let Some(basis) = self.basis() {
+            basis.begin_file(number, header);
+        }
+        self.collector.file(number, header.clone())
+    }
+
+    /// Notes that the backup before has these bytes; gives the index of the pack.
+    pub(super) fn keep(&self, pack: &PackRecord, raw_bytes: u32) -> u32 {
+        self.kept_bytes
+            .fetch_add(raw_bytes.into(), Ordering::Relaxed);
+        self.packs.reuse(pack)
+    }
+
     /// How many raw bytes were stored already.
     pub(super) fn reused_bytes(&self) -> u64 {
         self.reused_bytes.load(Ordering::Relaxed)
@@ -143,10 +183,34 @@ impl Lane {
             }
         };
         let label = self.staging.label();
+        let kept_bytes = self.kept_bytes.load(Ordering::Relaxed);
+        let (basis, reason) = match self.built_on.into_inner() {
+            Some(Ok(basis)) => {
+                let facts = BasisFacts {
+                    label: basis.label,
+                    raw_bytes: kept_bytes,
+                };
+                let reason = format!(
+                    "unchanged pages since {} by the WAL, by their LSN and by their checksum",
+                    basis.label
+                );
+                (Some((facts, basis)), reason)
+            }
+            Some(Err(reason)) => (None, format!("a full one: {reason}")),
+            None => (None, FULL_AS_ASKED.to_owned()),
+        };
+        let foreign: Vec<PackRecord> = packs
+            .iter()
+            .filter(|pack| {
+                let basis = basis.as_ref().map(|(_, basis)| basis);
+                pack.label != label && basis.is_some_and(|basis| basis.has_pack(pack))
+            })
+            .cloned()
+            .collect();
         let (packs, reused): (Vec<_>, Vec<_>) =
             packs.into_iter().partition(|pack| pack.label == label);
         let reused = ReusedSize {
-            packs: reused.len() as u32,
+            packs: (reused.len() - foreign.len()) as u32,
             frames: self.reused_frames.into_inner(),
             raw_bytes: reused_bytes,
         };
@@ -154,6 +218,9 @@ impl Lane {
             compression: self.compression,
             staging: self.staging,
             packs,
+            foreign,
+            basis: basis.map(|(facts, _)| facts),
+            reason,
             reused,
             totals,
             manifest,

@@ -7,11 +7,13 @@
 //! files whose bytes are on their way.
 
 mod await_wal;
+mod basis;
 mod collect;
 mod copy;
 mod feed;
 mod lane;
 mod lanes;
+mod page;
 mod pipeline;
 mod publish;
 mod resume;
@@ -31,7 +33,7 @@ use pgm_proto::{Checkpoint, Client, ServerName};
 use pgm_storage::Cancel;
 
 use crate::catalog::{self, BackupEntry, BackupWal};
-use crate::context::Context;
+use crate::context::{Context, Phase};
 use crate::error::Result;
 use crate::label::BackupLabel;
 use crate::repository::{Lock, Purpose, ServerFacts, Unfinished};
@@ -61,6 +63,8 @@ pub struct BackupRequest {
     pub wal: BackupWal,
     /// The server sends at most this many KiB per second.
     pub max_rate_kib: Option<u32>,
+    /// Whether pages that have not changed since the backup before are stored again.
+    pub incremental: Incremental,
     /// Whether it goes on from a backup that was interrupted.
     pub resume: Resume,
     /// Set when nothing of the backup shall be kept for the next one if it does not come to its end. Being cancelled alone
@@ -68,6 +72,16 @@ pub struct BackupRequest {
     pub discard: Cancel,
     /// How long the end of the WAL is waited for after the server has ended the backup.
     pub wal_timeout: Duration,
+}
+
+/// Whether pages are stored again that have not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Incremental {
+    /// They are: a full backup.
+    #[default]
+    Never,
+    /// They are not, where that is possible; else the catalog entry says why it is a full backup.
+    IfPossible,
 }
 
 /// The most threads that compress, and the most packs that are written at a time.
@@ -81,6 +95,7 @@ impl Default for BackupRequest {
             workers: None,
             wal: BackupWal::Archive,
             max_rate_kib: None,
+            incremental: Incremental::Never,
             resume: Resume::IfPossible,
             discard: Cancel::new(),
             wal_timeout: Duration::from_mins(10),
@@ -106,6 +121,10 @@ pub fn backup(
     let facts = identify(cx, client, server)?;
     let lanes = begin(locked, server, &facts, &request.discard)?;
     let mut started = start(cx, client, facts, request)?;
+    let lanes = match request.incremental {
+        Incremental::Never => lanes,
+        Incremental::IfPossible => build_on(cx, lanes, targets, server, &started.beginning())?,
+    };
     let announced = started.announced();
     let options = pack_options(request, targets.len(), announced.total_bytes);
     let copied = copy(
@@ -140,6 +159,27 @@ fn begin(
     })
 }
 
+/// Builds the backup on the one before in every target where that is possible.
+fn build_on(
+    cx: &Context,
+    lanes: Lanes<Lane>,
+    targets: &[BackupTarget<'_>],
+    server: &ServerName,
+    now: &basis::Beginning,
+) -> Result<Lanes<Lane>> {
+    cx.report(
+        Phase::Plan,
+        0,
+        None,
+        "what has changed since the backup before",
+    );
+    lanes.zip(targets).step(|(lane, target)| {
+        cx.check_cancel()?;
+        lane.build_on(basis::of(target, server, now));
+        Ok(lane)
+    })
+}
+
 /// Publishes what was copied.
 fn finish(
     cx: &Context,
@@ -158,6 +198,7 @@ fn finish(
         Ok(Unpublished {
             coverage: target.coverage,
             entry: publish::entry(&stored, request, beginning, &ending),
+            foreign: stored.foreign,
             staging: stored.staging,
         })
     })?;

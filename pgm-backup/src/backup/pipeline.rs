@@ -142,6 +142,16 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
+impl FrameBuffer {
+    /// An empty one, without memory yet.
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            pieces: Vec::new(),
+        }
+    }
+}
+
 impl Exchange {
     fn new(buffers: usize) -> Self {
         let buffer = || FrameBuffer {

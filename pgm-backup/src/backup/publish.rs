@@ -1,5 +1,7 @@
 //! The end of a backup: its catalog entry, which makes it one.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use pgm_proto::{Lsn, ServerError, ServerNotice, TimelineId};
 
@@ -13,10 +15,14 @@ use crate::catalog::{
 };
 use crate::context::{Context, Phase};
 use crate::error::{Error, Result};
-use crate::repository::{ServerFacts, Staging};
+use crate::manifest::PackRecord;
+use crate::repository::{Lock, ServerFacts, Staging, layout};
 
 /// `ERRCODE_DATA_CORRUPTED`: what BASE_BACKUP ends with when page checksums did not match.
 const DATA_CORRUPTED: &str = "XX001";
+/// How long deletions of other backups are waited for.
+const DELETIONS_MAX: Duration = Duration::from_mins(30);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 const WARNINGS_MAX: usize = 200;
 const WARNING_CHARS_MAX: usize = 1000;
 
@@ -94,9 +100,12 @@ pub(super) fn entry(
         format: BackupEntry::FORMAT,
         label: staging.label(),
         server: staging.server().clone(),
-        kind: BackupKind::Full,
+        kind: match stored.basis {
+            Some(_) => BackupKind::Incremental,
+            None => BackupKind::Full,
+        },
         method: BackupMethod::BaseBackup,
-        reason: "BASE_BACKUP needs no more than the replication attribute".into(),
+        reason: stored.reason.clone(),
         status: ending.status,
         warnings: ending.warnings.clone(),
         system_id: beginning.facts.system_id,
@@ -119,6 +128,7 @@ pub(super) fn entry(
             packs: stored.packs.len() as u32,
         },
         reused: stored.reused,
+        basis: stored.basis,
         tablespaces: beginning.tablespaces.clone(),
         manifest: stored.manifest,
         server_manifest: stored.server_manifest,
@@ -126,11 +136,53 @@ pub(super) fn entry(
 }
 
 /// Makes the backup visible in one target.
-pub(super) fn publish(cx: &Context, staging: Staging, entry: BackupEntry) -> Result<BackupEntry> {
+///
+/// What it needs of earlier backups' packs must still be there, and must stay until the entry says that it is needed: so
+/// nothing is deleted meanwhile.
+pub(super) fn publish(
+    cx: &Context,
+    staging: Staging,
+    foreign: &[PackRecord],
+    entry: BackupEntry,
+) -> Result<BackupEntry> {
     cx.check_cancel()?;
     cx.report(Phase::Publish, 0, None, "");
+    let nobody_deletes = if foreign.is_empty() {
+        None
+    } else {
+        let lock = lock_deletions(cx, &staging)?;
+        must_be_there(&staging, foreign)?;
+        Some(lock)
+    };
     staging.commit(&entry)?;
+    drop(nobody_deletes);
     Ok(entry)
+}
+
+fn lock_deletions(cx: &Context, staging: &Staging) -> Result<Lock> {
+    let begun = Instant::now();
+    loop {
+        match staging.lock_deletions() {
+            Err(Error::LockHeld { .. }) if begun.elapsed() < DELETIONS_MAX => cx.check_cancel()?,
+            taken => return taken,
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn must_be_there(staging: &Staging, foreign: &[PackRecord]) -> Result<()> {
+    for pack in foreign {
+        let path = layout::pack(staging.server(), pack.label, pack.number);
+        match staging.storage().head(&path) {
+            Ok(there) if there.size == pack.size => {}
+            Ok(_) => return Err(Error::damaged(&path, "it has another size than before")),
+            Err(error) if error.is_not_found() => {
+                return Err(Error::BasisDeleted { label: pack.label });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// The server's warnings, verbatim but bounded.

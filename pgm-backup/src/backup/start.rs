@@ -6,6 +6,7 @@ use pgm_proto::{
 use pgm_wal::SegmentSize;
 
 use super::BackupRequest;
+use super::basis::{self, SourceKind};
 use super::copy::Announced;
 use crate::catalog::{BackupWal, DataChecksums, TablespaceEntry};
 use crate::context::{Context, Phase};
@@ -20,6 +21,7 @@ const MAJOR_MIN: u32 = 14;
 pub(super) struct Started<'a> {
     pub(super) facts: ServerFacts,
     pub(super) data_checksums: DataChecksums,
+    pub(super) source: SourceKind,
     pub(super) stream: BaseBackup<'a>,
 }
 
@@ -56,6 +58,10 @@ pub(super) fn start<'a>(
         "on" => DataChecksums::On,
         _ => DataChecksums::Off,
     };
+    let source = match client.show("in_hot_standby")?.as_str() {
+        "on" => SourceKind::Standby,
+        _ => SourceKind::Primary,
+    };
     // The server answers when its checkpoint is done, which may take as long as checkpoints there take.
     cx.report(
         Phase::Checkpoint,
@@ -76,6 +82,7 @@ pub(super) fn start<'a>(
     Ok(Started {
         facts,
         data_checksums,
+        source,
         stream,
     })
 }
@@ -92,6 +99,17 @@ impl Started<'_> {
             })
         })
         .collect()
+    }
+
+    /// What is compared with the backup before.
+    pub(super) fn beginning(&self) -> basis::Beginning {
+        basis::Beginning {
+            facts: self.facts,
+            data_checksums: self.data_checksums,
+            source: self.source,
+            timeline: self.stream.timeline(),
+            start_lsn: self.stream.start_lsn(),
+        }
     }
 
     /// What the copy must know before the first archive.

@@ -4,12 +4,13 @@
 //! for, unless the frame is stored already in every target that asks. A target that fails is left out; the worker goes on
 //! with the others.
 
-use pgm_storage::{Compression, FrameEncoder, PackWriter, StorageError};
+use pgm_storage::{Compression, FRAME_RAW_MAX, FrameEncoder, PackWriter, StorageError};
 
+use super::basis::Run;
 use super::collect::Placed;
 use super::lane::{Lane, PackSlot};
 use super::lanes::Lanes;
-use super::pipeline::{Exchange, FrameBuffer};
+use super::pipeline::{Exchange, FrameBuffer, PIECES_MAX, Piece};
 use crate::error::{Error, Result};
 use crate::manifest::PackRecord;
 use crate::repository::frame_list::{FrameKey, FrameList, LISTED_FRAMES_MAX, ListedFrame};
@@ -25,6 +26,9 @@ pub(super) struct Worker<'a> {
     packs: Vec<Option<OpenPack>>,
     /// Whether each lane has the current frame already.
     has_frame: Vec<bool>,
+    /// What has changed in each lane that is built on another backup, until it is a frame.
+    changed: Vec<FrameBuffer>,
+    runs: Vec<Run>,
     /// Kept for the next frame.
     encoded: Vec<u8>,
     checksums: Vec<u32>,
@@ -52,6 +56,10 @@ impl<'a> Worker<'a> {
             encoders: encoders.collect::<Result<_, _>>().map_err(refused)?,
             packs: std::iter::repeat_with(|| None).take(lanes.len()).collect(),
             has_frame: vec![false; lanes.len()],
+            changed: std::iter::repeat_with(FrameBuffer::new)
+                .take(lanes.len())
+                .collect(),
+            runs: Vec::new(),
             encoded: Vec::new(),
             checksums: Vec::new(),
             placed: Vec::new(),
@@ -69,13 +77,21 @@ impl<'a> Worker<'a> {
         if exchange.is_stopped() {
             return Ok(());
         }
-        self.in_each_lane(Self::finish_pack)
+        self.in_each_lane(|worker, number, lane| {
+            worker.store_changed(number, lane)?;
+            worker.finish_pack(number, lane)
+        })
     }
 
     fn store(&mut self, frame: &FrameBuffer) -> Result<()> {
+        self.has_frame.fill(false);
+        self.in_each_lane(|worker, number, lane| worker.keep_unchanged(number, lane, frame))?;
+        let mut wanting = self.lanes.open();
+        if wanting.all(|(number, _)| self.has_frame[number]) {
+            return Ok(());
+        }
         let key = FrameKey::of(&frame.bytes);
         self.note_checksums(frame, key.crc);
-        self.has_frame.fill(false);
         self.in_each_lane(|worker, number, lane| worker.reuse(number, lane, frame, &key))?;
         for number in 0..self.encoders.len() {
             let compression = self.encoders[number].compression();
@@ -137,6 +153,128 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Points into the packs of the backup before for what has not changed in a frame, and puts the rest aside; does nothing
+    /// with a frame in which everything is new.
+    fn keep_unchanged(&mut self, number: usize, lane: &Lane, frame: &FrameBuffer) -> Result<()> {
+        let Some(basis) = lane.basis() else {
+            return Ok(());
+        };
+        let mut runs = std::mem::take(&mut self.runs);
+        let known: Vec<_> = frame
+            .pieces
+            .iter()
+            .map(|piece| basis.file_of(piece))
+            .collect();
+        if known.iter().any(Option::is_some) {
+            for (piece, file) in frame.pieces.iter().zip(&known) {
+                let bytes = &frame.bytes[piece.start as usize..][..piece.length as usize];
+                if let Some(file) = file {
+                    basis.runs(file, piece, bytes, &mut runs);
+                } else {
+                    runs.clear();
+                    runs.push(Run::Store {
+                        offset: 0,
+                        length: piece.length,
+                    });
+                }
+                self.take_runs(number, lane, piece, bytes, &runs)?;
+            }
+            self.has_frame[number] = true;
+        }
+        self.runs = runs;
+        Ok(())
+    }
+
+    fn take_runs(
+        &mut self,
+        number: usize,
+        lane: &Lane,
+        piece: &Piece,
+        bytes: &[u8],
+        runs: &[Run],
+    ) -> Result<()> {
+        self.placed.clear();
+        for run in runs {
+            match *run {
+                Run::Store { offset, length } => {
+                    let bytes = &bytes[offset as usize..][..length as usize];
+                    self.put_aside(number, lane, piece, offset, bytes)?;
+                }
+                Run::Kept {
+                    offset,
+                    length,
+                    extent,
+                } => {
+                    let Some(pack) = lane.basis().and_then(|basis| basis.pack(extent.pack)) else {
+                        return Err(Error::BadStream {
+                            reason: "the backup before has no such pack".into(),
+                        });
+                    };
+                    self.placed.push(Placed {
+                        piece: Piece {
+                            file: piece.file,
+                            file_offset: piece.file_offset + u64::from(offset),
+                            start: extent.start,
+                            length,
+                        },
+                        crc32c: pgm_storage::crc32c(&bytes[offset as usize..][..length as usize]),
+                        pack: lane.keep(pack, length),
+                        frame_offset: extent.frame_offset,
+                    });
+                }
+            }
+        }
+        lane.collector.placed(&self.placed)
+    }
+
+    /// Puts a changed run aside until there is a frame of them.
+    fn put_aside(
+        &mut self,
+        number: usize,
+        lane: &Lane,
+        piece: &Piece,
+        offset: u32,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let aside = &self.changed[number];
+        if aside.bytes.len() + bytes.len() > FRAME_RAW_MAX || aside.pieces.len() >= PIECES_MAX {
+            let placed = std::mem::take(&mut self.placed);
+            self.store_changed(number, lane)?;
+            self.placed = placed;
+        }
+        let aside = &mut self.changed[number];
+        aside.pieces.push(Piece {
+            file: piece.file,
+            file_offset: piece.file_offset + u64::from(offset),
+            start: aside.bytes.len() as u32,
+            length: bytes.len() as u32,
+        });
+        aside.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Stores what was put aside.
+    fn store_changed(&mut self, number: usize, lane: &Lane) -> Result<()> {
+        let mut frame = std::mem::replace(&mut self.changed[number], FrameBuffer::new());
+        if !frame.pieces.is_empty() {
+            let key = FrameKey::of(&frame.bytes);
+            self.note_checksums(&frame, key.crc);
+            let mut encoders = self.encoders.iter_mut();
+            let encoder = encoders.find(|encoder| encoder.compression() == lane.compression());
+            self.encoded.clear();
+            if let Some(encoder) = encoder {
+                encoder
+                    .encode(&frame.bytes, &mut self.encoded)
+                    .map_err(refused)?;
+            }
+            self.append(number, lane, &frame, key)?;
+        }
+        frame.bytes.clear();
+        frame.pieces.clear();
+        self.changed[number] = frame;
+        Ok(())
+    }
+
     /// Points into the pack of an interrupted backup if that has the frame.
     fn reuse(
         &mut self,
@@ -145,6 +283,9 @@ impl<'a> Worker<'a> {
         frame: &FrameBuffer,
         key: &FrameKey,
     ) -> Result<()> {
+        if self.has_frame[number] {
+            return Ok(());
+        }
         let Some(found) = lane.reusable.get(key) else {
             return Ok(());
         };

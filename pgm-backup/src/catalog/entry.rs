@@ -58,6 +58,9 @@ pub struct BackupEntry {
     /// What it took over from backups that were interrupted.
     #[serde(default)]
     pub reused: ReusedSize,
+    /// What it has in common with the backup before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<BasisFacts>,
     /// Tablespaces beside the data directory.
     pub tablespaces: Vec<TablespaceEntry>,
     /// Size and checksum of the object `manifest`.
@@ -81,6 +84,18 @@ impl BackupEntry {
 pub enum BackupKind {
     /// Every page was read from the server, and is in its own packs or in those of a backup that was interrupted.
     Full,
+    /// Pages that have not changed are in the packs of earlier backups. It restores like a full one, and needs no other
+    /// backup: what it needs of their packs stays when they are deleted.
+    Incremental,
+}
+
+/// What an incremental backup did not store again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BasisFacts {
+    /// The backup before.
+    pub label: BackupLabel,
+    /// Raw bytes that rest in earlier packs.
+    pub raw_bytes: u64,
 }
 
 /// How a backup was taken.

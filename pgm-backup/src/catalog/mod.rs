@@ -15,8 +15,8 @@ use crate::record::{self, RECORD_BYTES_MAX};
 use crate::repository::layout;
 
 pub use entry::{
-    BackupEntry, BackupKind, BackupMethod, BackupSize, BackupStatus, BackupWal, DataChecksums,
-    ObjectChecksum, ReusedSize, StartFacts, TablespaceEntry,
+    BackupEntry, BackupKind, BackupMethod, BackupSize, BackupStatus, BackupWal, BasisFacts,
+    DataChecksums, ObjectChecksum, ReusedSize, StartFacts, TablespaceEntry,
 };
 
 /// The backups of one server, oldest first.

@@ -49,6 +49,7 @@ pub(crate) fn entry_with(label: &str) -> BackupEntry {
             packs: 5,
         },
         reused: ReusedSize::default(),
+        basis: None,
         tablespaces: vec![TablespaceEntry {
             oid: 16385,
             location: "/mnt/ts".into(),

@@ -14,7 +14,7 @@ use pgm_proto::ServerName;
 use pgm_storage::{Cancel, ObjectWriter, PutMode, Storage, StorageError};
 
 use super::frame_list::FrameList;
-use super::lock::Lock;
+use super::lock::{Lease, Lock, Purpose};
 use super::sweep::Unfinished;
 use super::{layout, sweep};
 use crate::catalog::BackupEntry;
@@ -104,6 +104,16 @@ impl Staging {
     pub(crate) fn note_frames(&self, list: &FrameList) -> Result<()> {
         let path = layout::frame_list(self.server(), self.label, list.pack);
         list.write(self.storage.create(&path)?)
+    }
+
+    /// Keeps others from deleting backups of the server as long as the lock lives.
+    pub(crate) fn lock_deletions(&self) -> Result<Lock> {
+        Lock::take(
+            &self.storage,
+            self.server(),
+            Purpose::Retention,
+            Lease::default(),
+        )
     }
 
     /// Keeps nothing if the backup is not committed and `discard` is set.

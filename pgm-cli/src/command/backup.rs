@@ -1,4 +1,4 @@
-//! `pgm-cli backup`: takes a full backup and waits for it.
+//! `pgm-cli backup`: takes a backup and waits for it.
 
 use std::process::ExitCode;
 
@@ -15,6 +15,7 @@ pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliEr
         spread_checkpoint: arguments.spread_checkpoint,
         max_rate_kib: arguments.max_rate,
         no_resume: arguments.no_resume,
+        incremental: arguments.incremental,
     };
     let request = Request::Backup {
         server: arguments.server,
@@ -55,6 +56,13 @@ fn print_text(backup: &BackupSummary) {
         backup.start_lsn,
         backup.end_lsn,
     );
+    if let Some(basis) = &backup.basis {
+        out!(
+            "incremental: {} have not changed since {}",
+            bytes(basis.kept_bytes),
+            basis.label
+        );
+    }
     if backup.reused_bytes > 0 {
         out!(
             "{} of it were there already, from a backup that was interrupted",

@@ -123,6 +123,11 @@ impl Summary {
         Ok(())
     }
 
+    /// Counts in one block of a fork.
+    pub fn note(&mut self, fork: RelationFork, block: u32) {
+        self.changes(fork).blocks.insert(block);
+    }
+
     /// Counts in what `later` says, a summary of the WAL that follows.
     pub fn merge(&mut self, later: &Self) {
         for (fork, changes) in &later.forks {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use pgm_backup::backup::{BackupOutcome, BackupTarget};
-use pgm_backup::{BackupRequest, Repository, Resume};
+use pgm_backup::{BackupRequest, Incremental, Repository, Resume};
 use pgm_mgmt::{BackupOptions, BackupSummary, Error, ErrorCode, Response, UnreadableRepository};
 use pgm_proto::{Checkpoint, Client, Session};
 use pgm_wal::Spool;
@@ -133,6 +133,11 @@ fn request(link: &Link, options: &BackupOptions) -> BackupRequest {
             Checkpoint::Fast
         },
         max_rate_kib: options.max_rate_kib,
+        incremental: if options.incremental {
+            Incremental::IfPossible
+        } else {
+            Incremental::Never
+        },
         resume: if options.no_resume {
             Resume::Never
         } else {

@@ -10,12 +10,18 @@ use std::time::{Duration, Instant};
 use pgm_backup::{Coverage, Result, WalCoverage};
 use pgm_proto::{Lsn, TimelineId};
 use pgm_wal::archive::{Archive, ArchiveError};
+use pgm_wal::digest;
+use pgm_wal::summary::Summary;
 use pgm_wal::{SegmentName, SegmentSize, Spool};
 
 use crate::shared_state::Slot;
 
 /// How long the archiver may take before what is durable in the spool is good enough.
 const ARCHIVER_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the WAL up to the start of a backup is waited for.
+const CHANGES_PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The WAL of one server, archived and spooled.
 pub(super) struct Held<'a> {
@@ -83,5 +89,26 @@ impl WalCoverage for Held<'_> {
     fn covered(&self, timeline: TimelineId, start: Lsn, end: Lsn) -> Result<Coverage> {
         self.look(timeline, start, end)
             .map_err(|error| pgm_backup::Error::Coverage(Box::new(error)))
+    }
+
+    fn changes(&self, timeline: TimelineId, start: Lsn, end: Lsn) -> Result<Option<Summary>> {
+        let failed =
+            |error: Box<dyn std::error::Error + Send + Sync>| pgm_backup::Error::Coverage(error);
+        let deadline = Instant::now() + CHANGES_PATIENCE;
+        // The server has just written the WAL up to where the backup starts: it is on its way.
+        while self.receiver.durable().is_none_or(|durable| durable < end) {
+            if Instant::now() >= deadline || self.receiver.timeline().is_none() {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let size = self.size().map_err(|error| failed(Box::new(error)))?;
+        let history = self.archive.history(timeline, Some(&self.spool));
+        let history = history.map_err(|error| failed(Box::new(error)))?;
+        let (Some(size), Some(history)) = (size, history) else {
+            return Ok(None);
+        };
+        let changes = digest::changes(self.archive, Some(&self.spool), &history, size, start, end);
+        changes.map(Some).map_err(|error| failed(Box::new(error)))
     }
 }

@@ -63,8 +63,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW VERSION", "the version of pgmd"),
     ("SHOW HELP", "this list"),
     (
-        "BACKUP server [SPREAD] [RATE kib] [ANEW] [NOWAIT]",
-        "take a full backup; ANEW goes on from no interrupted one; NOWAIT gives the job's number at once",
+        "BACKUP server [SPREAD] [RATE kib] [ANEW] [INCREMENTAL] [NOWAIT]",
+        "take a backup; ANEW goes on from no interrupted one; INCREMENTAL stores what has changed; NOWAIT gives the job's number at once",
     ),
     (
         "EXPLAIN RESTORE server [label] TO 'directory' [UNTIL …]",
@@ -282,6 +282,9 @@ fn backup(words: &mut Words<'_>) -> Result<Command, SyntaxError> {
     }
     if words.keyword(&["ANEW"]).is_some() {
         options.no_resume = true;
+    }
+    if words.keyword(&["INCREMENTAL"]).is_some() {
+        options.incremental = true;
     }
     let request = Request::Backup { server, options };
     Ok(job_command(words, request, Shape::Backups, "BACKUP"))

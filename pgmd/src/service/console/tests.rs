@@ -34,7 +34,8 @@ fn commands_are_requests_in_any_case() {
             options: pgm_mgmt::BackupOptions {
                 spread_checkpoint: true,
                 max_rate_kib: Some(2048),
-                no_resume: true
+                no_resume: true,
+                incremental: false,
             }
         }
     );

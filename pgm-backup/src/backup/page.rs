@@ -1,0 +1,139 @@
+//! Pages of relations: their LSN and their checksum.
+//!
+//! ```text
+//! LSN, two u32, the upper first | checksum u16 | flags u16 | lower u16 | upper u16 | …      in the server's byte order
+//! ```
+//!
+//! Follows `storage/bufpage.h` and `storage/checksum_impl.h`: 32 sums side by side, each a variant of FNV-1a over every 32nd
+//! word of the page with the checksum taken as zero, then folded, and mixed with the block's number.
+
+use pgm_proto::Lsn;
+
+/// The bytes of a page.
+pub(super) const PAGE_BYTES: usize = 8192;
+
+const SUMS: usize = 32;
+const PRIME: u32 = 16_777_619;
+const CHECKSUM_AT: std::ops::Range<usize> = 8..10;
+/// Where the sums begin (`checksumBaseOffsets`).
+const OFFSETS: [u32; SUMS] = [
+    0x5B1F_36E9,
+    0xB852_5960,
+    0x02AB_50AA,
+    0x1DE6_6D2A,
+    0x79FF_467A,
+    0x9BB9_F8A3,
+    0x217E_7CD2,
+    0x83E1_3D2C,
+    0xF8D4_474F,
+    0xE39E_B970,
+    0x42C6_AE16,
+    0x9932_16FA,
+    0x7B09_3B5D,
+    0x98DA_FF3C,
+    0xF718_902A,
+    0x0B1C_9CDB,
+    0xE58F_764B,
+    0x1876_36BC,
+    0x5D7B_3BB1,
+    0xE73D_E7DE,
+    0x92BE_C979,
+    0xCCA6_C0B2,
+    0x304A_0979,
+    0x85AA_43D4,
+    0x7831_25BB,
+    0x6CA8_EAA2,
+    0xE407_EAC6,
+    0x4B5C_FC3E,
+    0x9FBF_8C76,
+    0x15CA_20BE,
+    0xF2CA_9FD3,
+    0x959B_D756,
+];
+
+/// Whether `page`, block `block` of its relation, has not changed since `since`: it was written, its last change is older,
+/// and its checksum says that it was read whole. Only for servers with page checksums, where a change of hint bits is logged
+/// when it is the first one after a checkpoint, and so is seen in the LSN, too.
+pub(super) fn is_unchanged(page: &[u8], block: u32, since: Lsn) -> bool {
+    let Ok(page) = <&[u8; PAGE_BYTES]>::try_from(page) else {
+        return false;
+    };
+    let half = |at: usize| u16::from_le_bytes([page[at], page[at + 1]]);
+    let word = |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
+    let lsn = Lsn::new(u64::from(word(0)) << 32 | u64::from(word(4)));
+    let upper = half(14);
+    upper != 0
+        && lsn != Lsn::INVALID
+        && lsn < since
+        && half(CHECKSUM_AT.start) == checksum(page, block)
+}
+
+/// The checksum that `page` should have as block `block` of its relation.
+fn checksum(page: &[u8; PAGE_BYTES], block: u32) -> u16 {
+    let mut sums = OFFSETS;
+    for (row_number, row) in page.chunks_exact(4 * SUMS).enumerate() {
+        let mut words = [0_u32; SUMS];
+        for (word, bytes) in words.iter_mut().zip(row.chunks_exact(4)) {
+            *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        if row_number == 0 {
+            // The checksum itself counts as zero: the lower half of the third word.
+            words[CHECKSUM_AT.start / 4] &= 0xFFFF_0000;
+        }
+        for (sum, word) in sums.iter_mut().zip(words) {
+            *sum = mixed(*sum, word);
+        }
+    }
+    for _ in 0..2 {
+        for sum in &mut sums {
+            *sum = mixed(*sum, 0);
+        }
+    }
+    let folded = sums.iter().fold(0, |all, sum| all ^ sum) ^ block;
+    // Never zero, which means none.
+    (folded % 65_535 + 1) as u16
+}
+
+fn mixed(sum: u32, word: u32) -> u32 {
+    let mixed = sum ^ word;
+    mixed.wrapping_mul(PRIME) ^ (mixed >> 17)
+}
+
+#[cfg(test)]
+pub(super) fn sealed_page(lsn: Lsn, block: u32, fill: u8) -> Vec<u8> {
+    let mut page = vec![fill; PAGE_BYTES];
+    page[..4].copy_from_slice(&((lsn.bytes() >> 32) as u32).to_le_bytes());
+    page[4..8].copy_from_slice(&(lsn.bytes() as u32).to_le_bytes());
+    page[12..14].copy_from_slice(&24_u16.to_le_bytes());
+    page[14..16].copy_from_slice(&8000_u16.to_le_bytes());
+    let sum = checksum(
+        <&[u8; PAGE_BYTES]>::try_from(page.as_slice()).unwrap(),
+        block,
+    );
+    page[CHECKSUM_AT].copy_from_slice(&sum.to_le_bytes());
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_counts_as_unchanged_when_it_is_whole_and_older() {
+        let since = Lsn::new(0x2_0000_0100);
+        let page = sealed_page(Lsn::new(0x2_0000_00F8), 7, 0xA5);
+        assert!(is_unchanged(&page, 7, since));
+        assert!(!is_unchanged(&page, 8, since), "another block");
+        assert!(
+            !is_unchanged(&page, 7, Lsn::new(0x2_0000_00F8)),
+            "changed then"
+        );
+        assert!(!is_unchanged(&page[..4096], 7, since), "half a page");
+        assert!(!is_unchanged(&[0; PAGE_BYTES], 7, since), "never written");
+        for byte in [0, 8, 100, 4095, 8191] {
+            let mut torn = page.clone();
+            torn[byte] ^= 1;
+            assert!(!is_unchanged(&torn, 7, since), "byte {byte}");
+        }
+    }
+}
