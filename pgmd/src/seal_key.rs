@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::process::Command;
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pgm_storage::seal::MasterKey;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::config::MasterKeySource;
 use crate::secrets::{SecretsError, master_key};
@@ -85,11 +85,10 @@ impl PlaceKey {
         }
     }
 
-    /// Puts the key into the environment of `command` if that is where it is looked for.
-    pub fn put_into(&self, command: &mut Command) {
-        if let (Some(name), Ok(key)) = (self.variable(), self.key()) {
-            command.env(name, key.expose().as_str());
-        }
+    /// The environment variable and the key in it, if that is where the key is looked for.
+    pub fn in_environment(&self) -> Option<(&str, Zeroizing<String>)> {
+        let (name, key) = (self.variable()?, self.key().ok()?);
+        Some((name, Zeroizing::new(key.expose().to_string())))
     }
 
     /// The environment variable with the key, when that is where it comes from.

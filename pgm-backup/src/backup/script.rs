@@ -15,7 +15,9 @@ START TIME: 2026-11-22 02:34:56 UTC\nLABEL: pgm\nSTART TIMELINE: 1\n";
 pub(super) fn header(name: &[u8], kind: u8, size: u64, target: &[u8]) -> [u8; 512] {
     let mut header = [0; 512];
     header[..name.len()].copy_from_slice(name);
-    header[100..107].copy_from_slice(b"0000600");
+    // As the server has them: folders of others than root must be enterable.
+    let mode = if kind == b'5' { b"0000700" } else { b"0000600" };
+    header[100..107].copy_from_slice(mode);
     header[108..115].copy_from_slice(b"0000000");
     header[116..123].copy_from_slice(b"0000000");
     if size < 1 << 33 {

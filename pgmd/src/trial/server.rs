@@ -18,6 +18,7 @@ use super::process::{LOOK_EVERY, Process, command};
 use super::programs::Programs;
 use super::scratch::Scratch;
 use super::{Restored, settings};
+use crate::seal_key::PlaceKey;
 
 /// How long recovery may log nothing.
 const SILENCE_MAX: Duration = Duration::from_mins(30);
@@ -61,8 +62,8 @@ impl Server {
             "--config_file={}",
             settings::file(scratch).display()
         ));
-        if let Some(key) = &restored.key {
-            key.put_into(&mut command);
+        if let Some((name, key)) = restored.key.as_ref().and_then(PlaceKey::in_environment) {
+            command.env(name, key.as_str());
         }
         let mut process = Process::start(command, &program, log)?;
         let mut watch = Watch::new(scratch, restored);
