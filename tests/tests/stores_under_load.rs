@@ -93,12 +93,15 @@ fn rows(cluster: &Cluster) -> String {
     cluster.value("select count(*) || ' rows, ' || coalesce(sum(hashint8(n)), 0) from t")
 }
 
-/// The objects of the backups in a repository: sizes by path below their folder, by label.
+/// The objects of the backups in a repository: sizes by path below their folder, by label. Not the lists of frames that serve
+/// a backup which goes on from this one: they are removed when it is whole.
 fn objects(storage: &dyn Storage) -> BTreeMap<String, BTreeMap<String, u64>> {
     let mut found: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
     let folder = ObjectPath::parse("main/backup").unwrap();
     let listed = storage.list(&folder, &mut |meta| {
-        if let Some((label, rest)) = meta.path.below(&folder).unwrap().split_once('/') {
+        if let Some((label, rest)) = meta.path.below(&folder).unwrap().split_once('/')
+            && !rest.starts_with("resume/")
+        {
             found
                 .entry(label.to_owned())
                 .or_default()

@@ -133,12 +133,17 @@ fn new_name() -> std::io::Result<String> {
     Ok(format!(".pgm-{}-{own}-{random:016x}.tmp", process::id()))
 }
 
-/// When a running process started, in clock ticks since the machine did; see `proc_pid_stat(5)`.
+/// When a running process started, in clock ticks since the machine did; see `proc_pid_stat(5)`. One that is dead and that its
+/// parent has not asked for yet writes nothing any more.
 fn start_time(process: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The second field is the program's name in parentheses and may hold anything; start time is the 22nd.
     let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(22 - 3)?.parse().ok()
+    let mut fields = fields.split(' ');
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(22 - 4)?.parse().ok()
 }
 
 #[cfg(test)]
