@@ -1,4 +1,4 @@
-//! What happens to one server is nothing to another: its WAL is not delayed by a second.
+//! What happens to one server is nothing to another: its WAL is not delayed.
 #![allow(clippy::unwrap_used, reason = "a test: what fails in it must fail it")]
 
 use std::time::{Duration, Instant, SystemTime};
@@ -6,6 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use pgm_tests::{
     Acknowledged, Cluster, Committers, Fault, Major, Pgmd, Proxy, kill_worker, wait_until,
 };
+
+/// A fraction of what the troubled servers wait for (ten seconds for an answer), and far more than a busy machine needs.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// The longest time in which no commit was acknowledged.
 fn longest_pause(acknowledged: &Acknowledged) -> Duration {
@@ -19,7 +22,7 @@ fn longest_pause(acknowledged: &Acknowledged) -> Duration {
 }
 
 #[test]
-fn dead_addresses_and_killed_workers_do_not_delay_another_server_by_a_second() {
+fn dead_addresses_and_killed_workers_do_not_delay_another_server() {
     let alive = Cluster::builder(Major::V17).start();
     let other = Cluster::builder(Major::V17).start();
     // It accepts connections and says nothing, for ever.
@@ -64,7 +67,7 @@ fn dead_addresses_and_killed_workers_do_not_delay_another_server_by_a_second() {
     assert!(kills > 3, "{kills}");
     let pause = longest_pause(&acknowledged);
     assert!(
-        pause < Duration::from_secs(1),
+        pause < PAUSE_MAX,
         "{pause:?} without a commit; {} commits",
         acknowledged.len()
     );

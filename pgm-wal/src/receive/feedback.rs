@@ -3,12 +3,20 @@
 //! Write and flush positions are reported apart; flush is only ever a [`DurableLsn`], and apply is always invalid, since
 //! nothing is replayed here (so `synchronous_commit = remote_apply` must not wait for us). The clock is read when the
 //! socket is drained, not for each message.
+//!
+//! After WAL the reports that only the clock asks for begin with a short pause, which doubles up to the interval: since
+//! PostgreSQL 16 a walsender that goes to sleep misses the wake-up of WAL that is flushed at that very moment
+//! (`WalSndWait` enters the list of those to wake after the last look for WAL), and sleeps until something arrives. A
+//! synchronous commit would wait for the whole interval; so it waits for a tenth of a second.
 
 use std::time::{Duration, Instant};
 
 use pgm_proto::{Lsn, Outgoing, StandbyStatus};
 
 use crate::durable::DurableLsn;
+
+/// The first pause after WAL.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether a status asks the server for a sign of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +42,8 @@ pub(crate) enum Due {
 #[derive(Debug)]
 pub(crate) struct Feedback {
     interval: Duration,
+    /// The pause before the next report; grows to the interval.
+    pause: Duration,
     silence_max: Duration,
     heard_at: Option<Instant>,
     sent_at: Option<Instant>,
@@ -45,6 +55,7 @@ impl Feedback {
     pub(crate) fn new(interval: Duration, silence_max: Duration) -> Self {
         Self {
             interval,
+            pause: interval,
             silence_max,
             heard_at: None,
             sent_at: None,
@@ -56,6 +67,12 @@ impl Feedback {
     pub(crate) fn heard(&mut self) {
         self.heard_at = None;
         self.asked = false;
+    }
+
+    /// WAL came: more may be on its way that the server does not know it has to send.
+    pub(crate) fn heard_wal(&mut self) {
+        self.heard();
+        self.pause = FIRST_PAUSE.min(self.interval);
     }
 
     /// A status was sent.
@@ -75,14 +92,15 @@ impl Feedback {
             self.asked = true;
             return Due::Status(Ask::Reply);
         }
-        if sent >= self.interval {
+        if sent >= self.pause {
+            self.pause = (self.pause * 2).min(self.interval);
             return Due::Status(Ask::Nothing);
         }
         let silence = if self.asked { self.silence_max } else { half };
         Due::Nothing(
             silence
                 .saturating_sub(heard)
-                .min(self.interval.saturating_sub(sent)),
+                .min(self.pause.saturating_sub(sent)),
         )
     }
 
@@ -123,6 +141,26 @@ mod tests {
             feedback.look(start + 10 * SECOND),
             Due::Nothing(10 * SECOND)
         );
+    }
+
+    #[test]
+    fn after_wal_the_pauses_grow_to_the_interval() {
+        let mut feedback = Feedback::new(SECOND, 60 * SECOND);
+        let mut now = Instant::now();
+        feedback.heard_wal();
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            let Due::Nothing(pause) = feedback.look(now) else {
+                panic!("nothing is due at once");
+            };
+            pauses.push(pause.as_millis());
+            now += pause;
+            assert_eq!(feedback.look(now), Due::Status(Ask::Nothing));
+            feedback.sent();
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1000, 1000]);
+        feedback.heard_wal();
+        assert_eq!(feedback.look(now), Due::Nothing(FIRST_PAUSE));
     }
 
     #[test]

@@ -309,7 +309,7 @@ impl Machine {
     }
 
     fn wal(&mut self, start: Lsn, server_end: Lsn, bytes: u64) -> Result<(), ReceiveError> {
-        self.feedback.heard();
+        self.feedback.heard_wal();
         let stream = self.stream()?;
         if start != stream.written {
             return Err(ReceiveError::NotContinuous {

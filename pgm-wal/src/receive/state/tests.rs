@@ -194,7 +194,7 @@ fn an_empty_spool_begins_at_the_segment_of_the_servers_end() {
           sync 0/3000148
           status 0/3000148 0/3000148
         drained
-          wait 10s",
+          wait 100ms",
     );
 }
 
