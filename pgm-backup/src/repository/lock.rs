@@ -38,6 +38,9 @@ const FORMAT: u32 = 1;
 /// How often a contender tries again when another one was faster by a moment.
 const ATTEMPTS_MAX: u32 = 16;
 
+/// Every so many renewals all generations are listed, which costs at some stores ten times what a look at one object does.
+const LIST_EVERY: u32 = 3;
+
 /// What a lock is for; different purposes do not exclude each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -64,6 +67,15 @@ pub struct Lock {
     purpose: Purpose,
     held: Arc<Held>,
     renewer: Option<JoinHandle<()>>,
+}
+
+/// How a holder that renews looks whether somebody took over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// At the next generation: whoever takes over puts that one.
+    AtNext,
+    /// At all of them: it may have been put, and removed again by the one behind it.
+    AtAll,
 }
 
 /// What the holder and its renewing thread share.
@@ -102,7 +114,7 @@ impl Default for Lease {
     fn default() -> Self {
         Self {
             length: Duration::from_mins(1),
-            renew_every: Duration::from_secs(15),
+            renew_every: Duration::from_secs(20),
         }
     }
 }
@@ -289,6 +301,16 @@ impl Held {
         Ok(newest == Some(self.generation))
     }
 
+    /// Whether the next generation is there.
+    fn is_followed(&self) -> Result<bool> {
+        let next = object(&self.folder, self.generation.saturating_add(1))?;
+        match self.storage.head(&next) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn put(&self, mode: PutMode) -> Result<()> {
         let length = SignedDuration::try_from(self.lease.length).unwrap_or(SignedDuration::MAX);
         let until = Timestamp::now()
@@ -320,6 +342,7 @@ impl Held {
 
     fn renew_until_stopped(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut renewals = 0_u32;
         loop {
             let every = self.lease.renew_every;
             let waited = self
@@ -329,10 +352,18 @@ impl Held {
             if state.stop || state.lost.is_some() {
                 return;
             }
+            renewals = renewals.wrapping_add(1);
+            // Nobody takes over from a lease that runs, unless its clock is wrong.
+            let ran_out = state.renewed.elapsed() >= self.lease.length;
+            let look = if ran_out || renewals.is_multiple_of(LIST_EVERY) {
+                Look::AtAll
+            } else {
+                Look::AtNext
+            };
             drop(state);
             // Taken before the write: the lease counts from the earliest moment that its record can have been made.
             let moment = Instant::now();
-            let renewed = self.renew();
+            let renewed = self.renew(look);
             state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             match renewed {
                 Ok(true) => state.renewed = moment,
@@ -343,8 +374,12 @@ impl Held {
         }
     }
 
-    fn renew(&self) -> Result<bool> {
-        if !self.is_highest()? {
+    fn renew(&self, look: Look) -> Result<bool> {
+        let ours = match look {
+            Look::AtNext => !self.is_followed()?,
+            Look::AtAll => self.is_highest()?,
+        };
+        if !ours {
             return Ok(false);
         }
         self.put(PutMode::Replace)?;

@@ -260,6 +260,33 @@ fn lock_lives_on_while_it_is_renewed() {
     lock.check().unwrap();
 }
 
+/// Whether the next one took over, or one behind it that has removed the next one and ours.
+#[test]
+fn a_holder_that_renews_notices_who_took_over() {
+    for (generation, removed) in [(2, None), (3, Some(1))] {
+        let repository = repository();
+        let lease = Lease {
+            length: Duration::from_mins(5),
+            renew_every: Duration::from_millis(1),
+        };
+        let lock = Lock::take(repository.storage(), &server(), Purpose::Backup, lease).unwrap();
+        let object = |generation: u64| format!("main/lock/backup/{generation:020}");
+        put(&repository, &object(generation), b"another's");
+        if let Some(removed) = removed {
+            let path = ObjectPath::parse(&object(removed)).unwrap();
+            repository.storage().delete(&path).unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while lock.check_lease().is_ok() {
+            assert!(
+                Instant::now() < deadline,
+                "generation {generation}: never noticed"
+            );
+            std::thread::yield_now();
+        }
+    }
+}
+
 #[test]
 fn sweep_removes_what_was_never_committed_and_nothing_else() {
     let repository = repository();

@@ -68,10 +68,29 @@ impl Piece {
     }
 }
 
-/// What to fetch for a read of `wanted`, given what is kept. `wanted` lies within `size`.
+impl Kept {
+    /// Fills `buf` from `offset` if all of it is here, in one piece or across both.
+    fn fill(&self, buf: &mut [u8], offset: u64) -> bool {
+        if self.tail.fill(buf, offset) || self.range.fill(buf, offset) {
+            return true;
+        }
+        let Some(first) = self.tail.offset.checked_sub(offset) else {
+            return false;
+        };
+        if self.tail.bytes.is_empty() || first >= buf.len() as u64 {
+            return false;
+        }
+        // Less than the length of `buf`.
+        let (before, behind) = buf.split_at_mut(first as usize);
+        self.range.fill(before, offset) && self.tail.fill(behind, self.tail.offset)
+    }
+}
+
+/// What to fetch for a read of `wanted`, given what is kept. `wanted` lies within `size`. What is fetched and the end that is kept
+/// may be needed together.
 fn range_for(wanted: &Range<u64>, size: u64, kept: &Kept) -> Range<u64> {
     // The end is here already, if there is one.
-    let limit = if kept.tail.bytes.is_empty() || wanted.end > kept.tail.offset {
+    let limit = if kept.tail.bytes.is_empty() || wanted.start >= kept.tail.offset {
         size
     } else {
         kept.tail.offset
@@ -89,7 +108,7 @@ fn range_for(wanted: &Range<u64>, size: u64, kept: &Kept) -> Range<u64> {
     } else {
         RANGE_MIN
     };
-    wanted.start..wanted.end.max((wanted.start + width).min(limit))
+    wanted.start..wanted.end.max(wanted.start + width).min(limit)
 }
 
 impl CloudReader {
@@ -212,14 +231,19 @@ impl ObjectReader for CloudReader {
         }
         let range = {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.tail.fill(buf, offset) || kept.range.fill(buf, offset) {
+            if kept.fill(buf, offset) {
                 return Ok(());
             }
             range_for(&(offset..end), self.size, &kept)
         };
         // Fetched without the lock: readers of other places need not wait.
         let piece = self.fetch(range)?;
-        let complete = piece.fill(buf, offset);
+        let tail = {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.tail.clone()
+        };
+        let range = piece.clone();
+        let complete = Kept { tail, range }.fill(buf, offset);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if piece.end() == self.size
             && kept.tail.bytes.is_empty()
@@ -260,7 +284,36 @@ mod tests {
             range: Piece::default(),
         };
         assert_eq!(range_for(&(0..8), size, &kept), 0..size - TAIL);
-        assert_eq!(range_for(&(8..size), size, &kept), 0..size);
+        assert_eq!(range_for(&(8..size), size, &kept), 0..size - TAIL);
+    }
+
+    #[test]
+    fn a_read_may_begin_in_what_was_fetched_and_end_in_the_end() {
+        let size = 3 * MIB;
+        let whole: Vec<u8> = (0..size).map(|n| (n >> 8) as u8).collect();
+        let part = |range: Range<u64>| Piece {
+            offset: range.start,
+            bytes: Bytes::copy_from_slice(&whole[range.start as usize..range.end as usize]),
+        };
+        let kept = Kept {
+            tail: part(size - TAIL..size),
+            range: part(MIB..size - TAIL),
+        };
+        let filled = |range: Range<u64>| {
+            let mut buf = vec![0; (range.end - range.start) as usize];
+            let filled = kept.fill(&mut buf, range.start);
+            filled.then(|| buf == whole[range.start as usize..range.end as usize])
+        };
+        for range in [
+            MIB..size,
+            2 * MIB..2 * MIB + 5,
+            size - 9..size,
+            size - TAIL - 1..size,
+        ] {
+            assert_eq!(filled(range.clone()), Some(true), "{range:?}");
+        }
+        assert_eq!(filled(MIB - 1..size), None);
+        assert_eq!(filled(0..8), None);
     }
 
     #[test]
