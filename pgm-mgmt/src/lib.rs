@@ -32,6 +32,7 @@ mod mode;
 mod place;
 mod request;
 mod response;
+mod restore;
 mod retention;
 mod role;
 mod settings;
@@ -58,10 +59,10 @@ pub use request::{
 };
 pub use response::{
     BackupDetails, BackupList, BackupStatus, BackupSummary, BasisSummary, Cleared, DaemonStatus,
-    Gap, PlannedRestore, PlannedTransaction, Pong, RepositoryStatus, Response, RestoreOutcome,
-    RunningJobs, ServerBackups, ServerState, ServerStatus, Stopping, TablespaceSummary,
-    UnreadableRepository,
+    Gap, Pong, RepositoryStatus, Response, RunningJobs, ServerBackups, ServerState, ServerStatus,
+    Stopping, TablespaceSummary, UnreadableRepository,
 };
+pub use restore::{PlannedRestore, PlannedTransaction, RestoreOutcome};
 pub use retention::{RetentionDecision, RetentionOptions, RetentionOutcome};
 pub use role::{Access, Reach, Role};
 pub use settings::{

@@ -5,28 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use pgm_tests::{Cluster, Major, Pgmd, Scratch, built, run, run_ok, wait_until};
+use pgm_tests::{Cluster, Major, Pgmd, Scratch, built, holders, run, run_ok, wait_until};
 
 /// In no file but the server's own.
 const CANARY: &str = "a canary that nobody else may read";
-
-/// Files below `folder` that hold `text`.
-fn holders(folder: &Path, text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(holders(&path, text));
-        } else if fs::read(&path).is_ok_and(|bytes| {
-            bytes
-                .windows(text.len())
-                .any(|part| part == text.as_bytes())
-        }) {
-            found.push(path.display().to_string());
-        }
-    }
-    found
-}
 
 /// Rows `from` to `to`, written and archived.
 fn write(cluster: &Cluster, pgmd: &Pgmd, rows: std::ops::RangeInclusive<u32>) {

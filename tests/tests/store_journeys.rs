@@ -4,31 +4,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 
 use pgm_tests::{
-    Cluster, Fault, Major, Pgmd, Proxy, Scratch, StoreKind, StoreServer, built, run, run_ok,
-    wait_until,
+    Cluster, Fault, Major, Pgmd, Proxy, Scratch, StoreKind, StoreServer, built, holders, run,
+    run_ok, wait_until,
 };
-
-/// Every file below `folder` that holds `text`.
-fn holders(folder: &Path, text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(holders(&path, text));
-        } else if fs::read(&path).is_ok_and(|bytes| {
-            bytes
-                .windows(text.len())
-                .any(|part| part == text.as_bytes())
-        }) {
-            found.push(path.display().to_string());
-        }
-    }
-    found
-}
 
 /// Without the key, and with another one.
 fn nobody_else_gets_in(keyless: &dyn Fn(&[&str]) -> Command, here: &Scratch) {

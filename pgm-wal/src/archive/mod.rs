@@ -46,7 +46,7 @@ pub use fetch::{Lookup, Origin};
 pub use index::{ArchiveIndex, Gap, Interval, Missing, Stretch};
 pub use layout::StoredName;
 pub use prune::Unneeded;
-pub use release::{ARCHIVES_MAX, SpoolRelease};
+pub use release::SpoolRelease;
 pub use source::ArchiveSource;
 pub use store::Stored;
 pub use verify::WalDamage;

@@ -1,12 +1,9 @@
 //! When a file may leave a spool that several archives take from: once all of them have it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::WalFileName;
-
-/// How many archives can share a spool.
-pub const ARCHIVES_MAX: usize = 64;
 
 /// What the archivers of one spool tell each other; clones are the same one.
 #[derive(Debug, Clone)]
@@ -14,46 +11,42 @@ pub struct SpoolRelease(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// One bit for each archiver.
-    all: u64,
-    /// Who has which file.
-    stored: Mutex<HashMap<WalFileName, u64>>,
+    archives: usize,
+    /// The numbers of the archivers that have a file.
+    stored: Mutex<HashMap<WalFileName, BTreeSet<usize>>>,
 }
 
 impl SpoolRelease {
-    /// For a spool that goes into `archives` archives (at least one, at most [`ARCHIVES_MAX`]).
+    /// For a spool that goes into so many archives.
     pub fn new(archives: usize) -> Self {
-        let archives = archives.clamp(1, ARCHIVES_MAX);
         Self(Arc::new(Shared {
-            all: u64::MAX >> (ARCHIVES_MAX - archives),
+            archives,
             stored: Mutex::default(),
         }))
     }
 
     /// Notes that the archiver with this number, from 0, has stored `file`; whether all of them have it now.
     pub(super) fn stored(&self, archiver: usize, file: WalFileName) -> bool {
-        let bit = 1 << archiver.min(ARCHIVES_MAX - 1);
-        if self.0.all == bit {
-            return true;
-        }
-        let mut stored = self.0.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stored = self.lock();
         let have = stored.entry(file).or_default();
-        *have |= bit;
-        *have & self.0.all == self.0.all
+        have.insert(archiver);
+        have.len() >= self.0.archives
     }
 
     /// Forgets what is no longer in the spool.
     pub(super) fn gone(&self, file: WalFileName) {
-        let mut stored = self.0.stored.lock().unwrap_or_else(PoisonError::into_inner);
-        stored.remove(&file);
+        self.lock().remove(&file);
     }
 
-    /// An unfinished segment may have grown: nobody has it.
+    /// An unfinished segment may have grown: the archiver does not have all of it any more.
     pub(super) fn grown(&self, archiver: usize, file: WalFileName) {
-        let mut stored = self.0.stored.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(have) = stored.get_mut(&file) {
-            *have &= !(1 << archiver.min(ARCHIVES_MAX - 1));
+        if let Some(have) = self.lock().get_mut(&file) {
+            have.remove(&archiver);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<WalFileName, BTreeSet<usize>>> {
+        self.0.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,5 +74,14 @@ mod tests {
         release.gone(file(1));
         assert!(!release.stored(1, file(1)));
         assert!(SpoolRelease::new(1).stored(0, file(1)));
+    }
+
+    #[test]
+    fn an_archive_that_has_less_than_all_of_a_file_does_not_have_it() {
+        let release = SpoolRelease::new(2);
+        assert!(!release.stored(0, file(1)));
+        release.grown(0, file(1));
+        assert!(!release.stored(1, file(1)));
+        assert!(release.stored(0, file(1)));
     }
 }

@@ -6,7 +6,7 @@ use pgm_proto::{Lsn, TimelineId};
 
 use super::Digest;
 use crate::archive::{Archive, ArchiveError, LocalSegment};
-use crate::record::{RecordError, RecordReader, SegmentSource, SourceError};
+use crate::record::{RecordReader, SegmentSource, SourceError};
 use crate::{History, SegmentName, SegmentNumber, SegmentSize};
 
 /// Makes digests of segments one after the other.
@@ -41,7 +41,7 @@ impl Digester {
             return Ok(());
         };
         let before = self.before.take();
-        let Ok((digest, position)) = read(before.as_ref(), &segment) else {
+        let Some((digest, position)) = read(before.as_ref(), &segment) else {
             return Ok(());
         };
         self.before = Some(Before { segment, position });
@@ -49,8 +49,9 @@ impl Digester {
     }
 }
 
-/// The digest, and where the record begins that goes on behind the segment.
-fn read(before: Option<&Before>, segment: &LocalSegment) -> Result<(Digest, Lsn), RecordError> {
+/// The digest, and where the record begins that goes on behind the segment. `None` when anything cannot be read: a digest
+/// that leaves a change out would be believed.
+fn read(before: Option<&Before>, segment: &LocalSegment) -> Option<(Digest, Lsn)> {
     let (name, size) = (segment.name(), segment.size());
     let follows = |before: &&Before| {
         before.segment.name().next() == name && before.position > before.segment.name().start(size)
@@ -63,16 +64,15 @@ fn read(before: Option<&Before>, segment: &LocalSegment) -> Result<(Digest, Lsn)
     let history = History::root(name.timeline);
     let mut reader = match before {
         Some(before) => RecordReader::at(source, history, before.position),
-        None => RecordReader::seek(source, history, name.start(size))?,
+        None => RecordReader::seek(source, history, name.start(size)).ok()?,
     };
     let mut digest: Option<Digest> = before.map(|before| Digest::new(name, before.position));
-    while let Some(record) = reader.next()? {
+    while let Some(record) = reader.next().ok()? {
         let digest = digest.get_or_insert_with(|| Digest::new(name, record.lsn));
-        // One that says less than it should is for whoever replays it.
-        let _ = digest.add(&record);
+        digest.add(&record).ok()?;
     }
     let position = reader.position();
-    Ok((
+    Some((
         digest.unwrap_or_else(|| Digest::new(name, position)),
         position,
     ))

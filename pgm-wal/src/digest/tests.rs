@@ -172,3 +172,24 @@ fn what_goes_from_the_archive_takes_its_digest_along() {
         "{left:?}"
     );
 }
+
+#[test]
+fn a_segment_with_a_change_that_cannot_be_told_has_no_digest() {
+    // `RM_SMGR_ID`, XLOG_SMGR_TRUNCATE, and nothing of what it truncates.
+    let mut wal = wal(2);
+    let at = wal.record(2, 0x20, 0, b"");
+    wal.fill_segment();
+    let made = archived(&wal, &[]);
+    let name = SegmentName::at(timeline(1), at, SIZE);
+    assert_eq!(made.archive.digest(name, SIZE).unwrap(), None);
+    assert!(made.digest(3).transactions.count > 0);
+    let first = made.reader(made.start).next().unwrap().unwrap().lsn;
+    let changes = changes(&made.archive, None, &made.history, SIZE, first, made.end);
+    assert!(
+        matches!(
+            changes,
+            Err(ChangesError::Summary(SummaryError::Short { .. }))
+        ),
+        "{changes:?}"
+    );
+}

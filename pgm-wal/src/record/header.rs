@@ -8,6 +8,8 @@
 
 use pgm_proto::Lsn;
 
+use super::end::Invalid;
+
 /// `RM_XLOG_ID`: checkpoints, restore points, segment switches.
 pub const RESOURCE_MANAGER_XLOG: u8 = 0;
 /// `RM_XACT_ID`: the ends of transactions.
@@ -36,6 +38,24 @@ pub(super) struct RecordHeader {
 }
 
 impl RecordHeader {
+    /// The header in `head`, if it can be that of the record at `lsn` behind the one at `previous`.
+    pub(super) fn checked(head: &[u8], previous: Option<Lsn>, lsn: Lsn) -> Result<Self, Invalid> {
+        let bytes = head.first_chunk().ok_or(Invalid::Parts)?;
+        let header = Self::parse(bytes);
+        if !header.has_known_manager() {
+            return Err(Invalid::ResourceManager(header.resource_manager));
+        }
+        let found = header.previous;
+        match previous {
+            Some(expected) if found != expected => Err(Invalid::Previous { expected, found }),
+            None if found >= lsn => Err(Invalid::Previous {
+                expected: lsn,
+                found,
+            }),
+            _ => Ok(header),
+        }
+    }
+
     #[inline]
     pub(super) fn parse(bytes: &[u8; HEADER_BYTES]) -> Self {
         let u32_at = |at: usize| {

@@ -24,6 +24,7 @@ mod page;
 mod pages;
 mod parallel;
 mod pglz;
+mod position;
 mod scan;
 mod source;
 mod stream;

@@ -20,10 +20,9 @@ use super::found::{Found, MAIN_DATA_BYTES_MAX};
 use super::header::{HEADER_BYTES, RECORD_BYTES_MAX, RecordHeader};
 use super::page::{BadPage, PAGE_BYTES, PageHeader};
 use super::pages::{Loaded, Pages};
+use super::position::{PAGE, align, align_len, page_of, total_len_at};
 use super::source::SegmentSource;
 use crate::{History, SegmentSize};
-
-const PAGE: u64 = PAGE_BYTES as u64;
 
 /// How much of a record is kept: the most that images and data of 33 blocks can be, and the main data.
 const KEPT_BYTES_MAX: usize = MAIN_DATA_BYTES_MAX + (4 << 20);
@@ -354,7 +353,7 @@ impl<S: SegmentSource> RecordReader<S> {
     #[inline]
     fn take_from_page(&mut self, page: Lsn, range: Range<usize>, lsn: Lsn) -> Result<(), Invalid> {
         let bytes = &self.pages.bytes(page)[range.clone()];
-        self.header = check_header(bytes, self.last, lsn)?;
+        self.header = RecordHeader::checked(bytes, self.last, lsn)?;
         if checksum::of_record(bytes) != self.header.crc {
             return Err(Invalid::Checksum);
         }
@@ -449,7 +448,7 @@ impl<S: SegmentSource> RecordReader<S> {
         let end = begin + bytes.len();
         if begin < HEADER_BYTES {
             if end >= HEADER_BYTES {
-                self.header = check_header(&self.whole, self.last, lsn)?;
+                self.header = RecordHeader::checked(&self.whole, self.last, lsn)?;
                 checksum.append(&self.whole[HEADER_BYTES..]);
             }
         } else {
@@ -487,41 +486,4 @@ impl<S: SegmentSource> RecordReader<S> {
         let name = self.pages.wanted_at(limit).file_name(self.pages.size());
         Attempt::NotThere(Stop::Absent(name))
     }
-}
-
-fn check_header(head: &[u8], previous: Option<Lsn>, lsn: Lsn) -> Result<RecordHeader, Invalid> {
-    let bytes = head.first_chunk().ok_or(Invalid::Parts)?;
-    let header = RecordHeader::parse(bytes);
-    if !header.has_known_manager() {
-        return Err(Invalid::ResourceManager(header.resource_manager));
-    }
-    let found = header.previous;
-    match previous {
-        Some(expected) if found != expected => Err(Invalid::Previous { expected, found }),
-        None if found >= lsn => Err(Invalid::Previous {
-            expected: lsn,
-            found,
-        }),
-        _ => Ok(header),
-    }
-}
-
-/// A record's length; all of it is on the page on which the record begins.
-fn total_len_at(bytes: &[u8]) -> u32 {
-    bytes
-        .first_chunk()
-        .map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-fn page_of(lsn: Lsn) -> Lsn {
-    Lsn::new(lsn.bytes() - lsn.bytes() % PAGE)
-}
-
-fn align(lsn: Lsn) -> Lsn {
-    Lsn::new(lsn.bytes().saturating_add(7) & !7)
-}
-
-#[inline]
-fn align_len(len: u32) -> u64 {
-    u64::from(len).next_multiple_of(8)
 }

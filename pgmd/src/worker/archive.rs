@@ -321,9 +321,10 @@ impl ArchiveObserver for Telling<'_> {
     }
 
     fn digest_failed(&mut self, segment: SegmentName, error: &ArchiveError) {
+        let size = self.lane.spool.segment_size().ok().flatten();
+        let name = segment.file_name(size.unwrap_or(SegmentSize::DEFAULT));
         warn!(
-            "what a segment on timeline {} says could not be kept in {}; it is read again when it is needed: {}",
-            segment.timeline,
+            "what {name} says could not be kept in {}; it is read again when it is needed: {}",
             self.lane.target().place,
             chain(error)
         );

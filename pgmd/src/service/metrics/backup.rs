@@ -19,7 +19,7 @@ const LEVELS: [(&str, Level); 4] = [
     ("wal", Level::Wal),
     ("restore", Level::Restore),
 ];
-/// The only kind of backup there is so far, as its label says.
+/// The kind of every backup, as its label says: incremental ones restore like full ones, and are not told apart.
 const FULL: &str = "full";
 
 pub(super) const FAMILIES: &[Family] = &[

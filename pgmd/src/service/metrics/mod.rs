@@ -27,7 +27,7 @@ use family::Family;
 
 use super::facts::Facts;
 
-/// The only repository there is so far, as its label says.
+/// The repository that the catalog's facts are of, as its label says.
 const REPOSITORY: &str = "default";
 
 /// The subjects, in the order of the text.

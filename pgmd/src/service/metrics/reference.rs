@@ -16,7 +16,8 @@ A scrape costs no query, no connection and no look into the repository: everythi
 
 Units are seconds, bytes, and ratios from 0 to 1. Counters end in `_total` and begin at 0 when `pgmd` starts; a worker that is
 started again goes on counting. Truth is 1, falsehood 0. Moments are timestamps. What is not known is absent, not 0 or -1.
-Histograms have buckets from half a millisecond to ten seconds. `repo` is always `default` so far, `type` of backups `full`.
+Histograms have buckets from half a millisecond to ten seconds. `repo` names each repository in
+`pgm_repo_archiving_up`, `pgm_repo_backlog_files` and `pgm_repo_backlog_seconds`; all other families are of the one named `default`. `type` is `full` for incremental backups as well: they restore like one.
 
 Worth an alert:
 
