@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pgm_storage::seal::MasterKey;
@@ -132,42 +131,6 @@ impl fmt::Debug for SealKey {
     }
 }
 
-impl fmt::Display for MasterKeySource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(file) => write!(f, "{}", file.display()),
-            Self::Command(command) => write!(f, "command:{command}"),
-            Self::Environment(name) => write!(f, "env:{name}"),
-        }
-    }
-}
-
-impl FromStr for MasterKeySource {
-    type Err = &'static str;
-
-    /// `FILE`, `env:NAME` or `command:COMMAND`; a file stays relative.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(command) = text.strip_prefix("command:") {
-            return match command.trim() {
-                "" => Err("there is no command after `command:`"),
-                command => Ok(Self::Command(command.to_owned())),
-            };
-        }
-        if let Some(name) = text.strip_prefix("env:") {
-            let name = name.trim();
-            let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-            if name.is_empty() || !name.chars().all(plain) {
-                return Err("env: takes the name of an environment variable");
-            }
-            return Ok(Self::Environment(name.to_owned()));
-        }
-        if text.is_empty() {
-            return Err("a master key comes from FILE, env:NAME or command:COMMAND");
-        }
-        Ok(Self::File(text.into()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,15 +161,5 @@ mod tests {
         let source: MasterKeySource = "/nowhere/key".parse().unwrap();
         let worker = PlaceKey::new(source).for_worker();
         assert!(worker.given.is_none() && worker.key().is_err());
-    }
-
-    #[test]
-    fn sources_read_back() {
-        for text in ["/etc/pgm/key", "env:PGM_KEY", "command:pass show pgm"] {
-            assert_eq!(text.parse::<MasterKeySource>().unwrap().to_string(), text);
-        }
-        for bad in ["", "env:", "env:A B", "command: "] {
-            assert!(bad.parse::<MasterKeySource>().is_err(), "{bad}");
-        }
     }
 }

@@ -1,6 +1,8 @@
 //! Commands that the daemon runs, and where a key comes from.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,42 @@ pub enum MasterKeySource {
     Environment(String),
 }
 
+impl fmt::Display for MasterKeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "{}", file.display()),
+            Self::Command(command) => write!(f, "command:{command}"),
+            Self::Environment(name) => write!(f, "env:{name}"),
+        }
+    }
+}
+
+impl FromStr for MasterKeySource {
+    type Err = &'static str;
+
+    /// `FILE`, `env:NAME` or `command:COMMAND`; a file stays relative.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(command) = text.strip_prefix("command:") {
+            return match command.trim() {
+                "" => Err("there is no command after `command:`"),
+                command => Ok(Self::Command(command.to_owned())),
+            };
+        }
+        if let Some(name) = text.strip_prefix("env:") {
+            let name = name.trim();
+            let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+            if name.is_empty() || !name.chars().all(plain) {
+                return Err("env: takes the name of an environment variable");
+            }
+            return Ok(Self::Environment(name.to_owned()));
+        }
+        if text.is_empty() {
+            return Err("a master key comes from FILE, env:NAME or command:COMMAND");
+        }
+        Ok(Self::File(text.into()))
+    }
+}
+
 impl Value for MasterKeySource {
     const KIND: Kind = Kind::new("key source", Form::Text);
 
@@ -65,24 +103,14 @@ impl Value for MasterKeySource {
         let Literal::Text(text) = written else {
             return Err(Wrong::is_text());
         };
-        if let Some(command) = text.strip_prefix("command:") {
-            let command = command.trim();
-            if command.is_empty() || command.contains('\0') {
-                return Err(Wrong::because("there is no command after `command:`"));
+        match text.parse() {
+            Ok(Self::File(_)) => expand(text, cx).map(Self::File),
+            Ok(Self::Command(command)) if command.contains('\0') => {
+                Err(Wrong::because("a command cannot hold a zero byte"))
             }
-            return Ok(Self::Command(command.to_owned()));
+            Ok(other) => Ok(other),
+            Err(reason) => Err(Wrong::because(reason)),
         }
-        if let Some(name) = text.strip_prefix("env:") {
-            let name = name.trim();
-            let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-            if name.is_empty() || !name.chars().all(plain) {
-                return Err(Wrong::because(format_args!(
-                    "`{name}` is not the name of an environment variable"
-                )));
-            }
-            return Ok(Self::Environment(name.to_owned()));
-        }
-        expand(text, cx).map(Self::File)
     }
 
     fn text(&self) -> String {

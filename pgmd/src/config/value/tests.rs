@@ -214,3 +214,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn sources_read_back() {
+    for text in ["/etc/pgm/key", "env:PGM_KEY", "command:pass show pgm"] {
+        assert_eq!(text.parse::<MasterKeySource>().unwrap().to_string(), text);
+    }
+    for bad in ["", "env:", "env:A B", "command: "] {
+        assert!(bad.parse::<MasterKeySource>().is_err(), "{bad}");
+    }
+}
