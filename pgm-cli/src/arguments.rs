@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use pgm_proto::{Lsn, ServerName, SlotName, TimelineId};
+use pgm_proto::{Lsn, ServerCompression, ServerName, SlotName, TimelineId};
 
 use self::admin::AdminCommand;
 use self::file::{CompressArguments, FileArguments, SealArguments};
@@ -308,6 +308,9 @@ pub(crate) struct BackupArguments {
     /// Take at most this much from the server, in KiB per second
     #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(32..=1_048_576))]
     pub(crate) max_rate: Option<u32>,
+    /// Have the server (15 or newer) compress what it sends: zstd, lz4 or gzip, with a level as zstd:1; none
+    #[arg(long, value_name = "COMPRESSION", allow_hyphen_values = true)]
+    pub(crate) server_compression: Option<ServerCompression>,
     /// Store everything anew instead of going on from a backup that was interrupted
     #[arg(long)]
     pub(crate) no_resume: bool,

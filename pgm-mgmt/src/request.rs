@@ -3,7 +3,7 @@
 //! Every request has one typed answer, named in its doc comment. Fields are plain and checked where they are parsed; a
 //! path is the daemon's business to judge, because it acts with the daemon's rights.
 
-use pgm_proto::{Lsn, RepositoryName, ServerName, TimelineId};
+use pgm_proto::{Lsn, RepositoryName, ServerCompression, ServerName, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::ArchiveOptions;
@@ -298,6 +298,8 @@ pub struct BackupOptions {
     pub spread_checkpoint: bool,
     /// Transfer at most this much, in KiB a second.
     pub max_rate_kib: Option<u32>,
+    /// How the server compresses what it sends, when not as the configuration says.
+    pub server_compression: Option<ServerCompression>,
     /// Store everything anew, also what a backup that was interrupted has stored.
     pub no_resume: bool,
     /// Do not store again what has not changed since the backup before, where that is possible.

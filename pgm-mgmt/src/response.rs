@@ -374,6 +374,9 @@ pub struct BackupDetails {
     pub summary: BackupSummary,
     /// Its packs: names and sizes.
     pub packs: u64,
+    /// How the server sent its files, in words: `as they are`, `compressed with zstd:1`.
+    #[serde(default)]
+    pub sent: String,
     /// The packs of interrupted backups with them.
     #[serde(default)]
     pub reused_packs: u64,

@@ -49,8 +49,9 @@ mod version;
 
 pub use client::{
     ANSWER_BYTES_MAX, BackupEnd, BaseBackup, BaseBackupEvent, BaseBackupOptions, ByteStream,
-    CHECKPOINT_SPREAD_MAX, Checkpoint, Client, HistoryFile, Identity, ManifestChecksums,
-    QueryResult, SILENCE_MAX, Session, SlotCreated, Tablespace, WalInclusion,
+    CHECKPOINT_SPREAD_MAX, Checkpoint, Client, CompressionMethod, HistoryFile, Identity,
+    ManifestChecksums, ParseServerCompressionError, QueryResult, SILENCE_MAX, ServerCompression,
+    Session, SlotCreated, Tablespace, WalInclusion,
 };
 pub use conninfo::{
     ChannelBinding, ConnInfo, ConnInfoError, Defaults, Host, Keepalive, Place, RootCertificates,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pgm_backup::Repository;
 use pgm_backup::catalog::{
     BackupEntry, BackupKind, BackupMethod, BackupStatus as EntryStatus, BackupWal, DamagedEntry,
-    DataChecksums, ObjectChecksum, TablespaceEntry,
+    DataChecksums, ObjectChecksum, Sent, TablespaceEntry,
 };
 use pgm_backup::marks::{FoundMarks, Retention};
 use pgm_backup::verify::Level;
@@ -67,6 +67,17 @@ pub fn summary(entry: &BackupEntry) -> BackupSummary {
     }
 }
 
+/// How the server sent its files.
+pub fn sent(sent: &Sent) -> String {
+    match sent {
+        Sent::Plain => "as they are".to_owned(),
+        Sent::Compressed(compression) => format!("compressed with {compression}"),
+        Sent::NotCompressed { wanted, reason } => {
+            format!("as they are, not compressed with {wanted}: {reason}")
+        }
+    }
+}
+
 /// Everything about a backup.
 pub fn details(repository: &Repository, entry: &BackupEntry) -> Result<BackupDetails, Error> {
     let said = Said::of(repository, entry)?;
@@ -75,6 +86,7 @@ pub fn details(repository: &Repository, entry: &BackupEntry) -> Result<BackupDet
         summary: said.complete(summary(entry)),
         packs: entry.size.packs.into(),
         reused_packs: entry.reused.packs.into(),
+        sent: sent(&entry.sent),
         files: Some(entry.size.files),
         tablespaces: entry.tablespaces.iter().map(tablespace).collect(),
         manifest_checksum: Some(checksum(entry.manifest)),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use pgm_proto::{
     BaseBackupEvent, BaseBackupOptions, Checkpoint, Client, ConnInfo, Error, Incoming, Lsn,
-    ManifestChecksums, Outgoing, PostgresTransport, Session, SlotCreated, SlotName, SlotPolicy,
-    TimelineId, TransportOptions, WalInclusion, WalTransport,
+    ManifestChecksums, Outgoing, PostgresTransport, ServerCompression, Session, SlotCreated,
+    SlotName, SlotPolicy, TimelineId, TransportOptions, WalInclusion, WalTransport,
 };
 use pgm_tests::{Cluster, Major, StopMode, Tls, majors};
 
@@ -87,6 +87,7 @@ fn a_base_backup_arrives_from_every_major() {
             wal: WalInclusion::Exclude,
             max_rate_kib: None,
             manifest_checksums: ManifestChecksums::Crc32c,
+            compression: ServerCompression::NONE,
         };
         let mut backup = client.base_backup(&options).unwrap();
         assert_eq!(backup.tablespaces().len(), 2);
@@ -136,6 +137,7 @@ fn options() -> BaseBackupOptions {
         wal: WalInclusion::Include,
         max_rate_kib: None,
         manifest_checksums: ManifestChecksums::Sha256,
+        compression: ServerCompression::NONE,
     }
 }
 

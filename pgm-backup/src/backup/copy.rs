@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 
 use pgm_proto::{BackupEnd, BaseBackup, BaseBackupEvent};
-use pgm_storage::Cancel;
+use pgm_storage::{Cancel, FileFormat};
 
+use super::archive;
 use super::feed::Feeder;
 use super::lane::{Lane, Stored};
 use super::lanes::Lanes;
@@ -35,6 +36,8 @@ impl Source for BaseBackup<'_> {
 /// What is announced before the first archive.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Announced {
+    /// How the archives are compressed.
+    pub(super) archives: Option<FileFormat>,
     pub(super) tablespaces: Vec<u32>,
     pub(super) total_bytes: Option<u64>,
 }
@@ -67,11 +70,12 @@ pub(super) fn copy(
 ) -> Result<Copied> {
     let read = pipeline::run(cx, &lanes, options, discard, |exchange| {
         let Announced {
+            archives,
             tablespaces,
             total_bytes,
         } = announced;
         let mut feeder = Feeder::new(cx, exchange, &lanes, tablespaces, *total_bytes);
-        let end = read_events(cx, source, &mut feeder, &lanes)?;
+        let end = read_events(cx, source, &mut feeder, &lanes, *archives)?;
         let label_file = feeder.finish()?;
         Ok(Said { end, label_file })
     });
@@ -97,12 +101,23 @@ fn read_events(
     source: &mut impl Source,
     feeder: &mut Feeder<'_>,
     lanes: &Lanes<Lane>,
+    archives: Option<FileFormat>,
 ) -> Result<BackupEnd> {
+    let mut after_archive = None;
     loop {
         cx.check_cancel()?;
-        match source.next()? {
+        let event = match after_archive.take() {
+            Some(event) => event,
+            None => source.next()?,
+        };
+        match event {
             BaseBackupEvent::Data(bytes) => feeder.data(bytes)?,
-            BaseBackupEvent::Archive { tablespace } => feeder.begin_archive(tablespace)?,
+            BaseBackupEvent::Archive { tablespace } => {
+                feeder.begin_archive(tablespace)?;
+                if let Some(format) = archives {
+                    after_archive = Some(archive::read_compressed(cx, source, format, feeder)?);
+                }
+            }
             BaseBackupEvent::Manifest => {
                 feeder.end_archive()?;
                 lanes.each(Lane::begin_server_manifest)?;

@@ -6,6 +6,7 @@
 //! hot path is `feed` (tar to frames) and `pipeline` (frames to packs); memory is a fixed number of 1 MiB buffers and the
 //! files whose bytes are on their way.
 
+mod archive;
 mod await_wal;
 mod basis;
 mod collect;
@@ -29,7 +30,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgm_proto::{Checkpoint, Client, ServerName};
+use pgm_proto::{Checkpoint, Client, ServerCompression, ServerName};
 use pgm_storage::Cancel;
 
 use crate::catalog::{self, BackupEntry, BackupWal};
@@ -63,6 +64,8 @@ pub struct BackupRequest {
     pub wal: BackupWal,
     /// The server sends at most this many KiB per second.
     pub max_rate_kib: Option<u32>,
+    /// How the server compresses what it sends. Where it cannot, it sends everything as it is, and the catalog entry says so.
+    pub server_compression: ServerCompression,
     /// Whether pages that have not changed since the backup before are stored again.
     pub incremental: Incremental,
     /// Whether it goes on from a backup that was interrupted.
@@ -95,6 +98,7 @@ impl Default for BackupRequest {
             workers: None,
             wal: BackupWal::Archive,
             max_rate_kib: None,
+            server_compression: ServerCompression::NONE,
             incremental: Incremental::Never,
             resume: Resume::IfPossible,
             discard: Cancel::new(),

@@ -10,8 +10,8 @@ use super::copy::Said;
 use super::lane::Stored;
 use super::start::Started;
 use crate::catalog::{
-    BackupEntry, BackupKind, BackupMethod, BackupSize, BackupStatus, DataChecksums, StartFacts,
-    TablespaceEntry,
+    BackupEntry, BackupKind, BackupMethod, BackupSize, BackupStatus, DataChecksums, Sent,
+    StartFacts, TablespaceEntry,
 };
 use crate::context::{Context, Phase};
 use crate::error::{Error, Result};
@@ -34,6 +34,7 @@ pub(super) struct Beginning {
     pub(super) timeline: TimelineId,
     pub(super) start_lsn: Lsn,
     pub(super) tablespaces: Vec<TablespaceEntry>,
+    pub(super) sent: Sent,
 }
 
 impl Beginning {
@@ -45,6 +46,7 @@ impl Beginning {
             timeline: started.stream.timeline(),
             start_lsn: started.stream.start_lsn(),
             tablespaces: started.tablespaces(),
+            sent: started.sent.clone(),
         }
     }
 }
@@ -120,6 +122,7 @@ pub(super) fn entry(
         stopped: ending.stopped,
         wal: request.wal,
         compression: stored.compression,
+        sent: beginning.sent.clone(),
         size: BackupSize {
             files: stored.totals.files,
             directories: stored.totals.directories,

@@ -1,26 +1,30 @@
 //! Making sure that the server is the right one, and starting BASE_BACKUP.
 
 use pgm_proto::{
-    BaseBackup, BaseBackupOptions, Client, ManifestChecksums, ServerName, WalInclusion,
+    BaseBackup, BaseBackupOptions, Client, CompressionMethod, ManifestChecksums, ServerCompression,
+    ServerName, WalInclusion,
 };
+use pgm_storage::FileFormat;
 use pgm_wal::SegmentSize;
 
 use super::BackupRequest;
 use super::basis::{self, SourceKind};
 use super::copy::Announced;
-use crate::catalog::{BackupWal, DataChecksums, TablespaceEntry};
+use crate::catalog::{BackupWal, DataChecksums, Sent, TablespaceEntry};
 use crate::context::{Context, Phase};
 use crate::error::{Error, Result};
 use crate::repository::ServerFacts;
 
 /// The oldest major version whose backups are understood.
 const MAJOR_MIN: u32 = 14;
+const REASON_CHARS_MAX: usize = 1000;
 
 /// A backup that the server has begun.
 #[derive(Debug)]
 pub(super) struct Started<'a> {
     pub(super) facts: ServerFacts,
     pub(super) data_checksums: DataChecksums,
+    pub(super) sent: Sent,
     pub(super) source: SourceKind,
     pub(super) stream: BaseBackup<'a>,
 }
@@ -78,13 +82,30 @@ pub(super) fn start<'a>(
         },
         max_rate_kib: request.max_rate_kib,
         manifest_checksums: ManifestChecksums::Crc32c,
+        compression: request.server_compression,
     })?;
     Ok(Started {
         facts,
         data_checksums,
+        sent: sent(&stream, request.server_compression),
         source,
         stream,
     })
+}
+
+/// How the server sends its files.
+fn sent(stream: &BaseBackup<'_>, wanted: ServerCompression) -> Sent {
+    if let Some(reason) = stream.refusal() {
+        tracing::warn!(%wanted, reason, "the server does not compress what it sends");
+        return Sent::NotCompressed {
+            wanted,
+            reason: reason.chars().take(REASON_CHARS_MAX).collect(),
+        };
+    }
+    match stream.compression() {
+        ServerCompression::NONE => Sent::Plain,
+        compression => Sent::Compressed(compression),
+    }
 }
 
 impl Started<'_> {
@@ -117,6 +138,12 @@ impl Started<'_> {
         let all = self.stream.tablespaces();
         let sizes: Option<Vec<u64>> = all.iter().map(|tablespace| tablespace.size_kib).collect();
         Announced {
+            archives: match self.stream.compression().method() {
+                CompressionMethod::None => None,
+                CompressionMethod::Gzip => Some(FileFormat::Gzip),
+                CompressionMethod::Lz4 => Some(FileFormat::Lz4),
+                CompressionMethod::Zstd => Some(FileFormat::Zstd),
+            },
             tablespaces: all.iter().filter_map(|tablespace| tablespace.oid).collect(),
             total_bytes: sizes.map(|sizes| {
                 sizes.into_iter().fold(0_u64, |sum, kib| {

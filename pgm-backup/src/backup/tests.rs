@@ -12,11 +12,12 @@ use super::script::{
     Script, Step, backup_end, data_directory, directory, end, file, header, link, pattern,
 };
 use super::*;
-use crate::catalog::{BackupStatus, DataChecksums, TablespaceEntry};
+use crate::catalog::{BackupStatus, DataChecksums, Sent, TablespaceEntry};
 use crate::error::Error;
 use crate::manifest::{FileEntry, ManifestEntry};
 use crate::repository::{Repository, ServerFacts, layout};
 
+mod compressed;
 pub(crate) mod faulty;
 mod resumed;
 mod several;
@@ -42,6 +43,7 @@ fn beginning() -> Beginning {
             version: ServerVersion::from_number(170_010),
             segment_bytes: 16 << 20,
         },
+        sent: Sent::Plain,
         data_checksums: DataChecksums::On,
         timeline: TimelineId::FIRST,
         start_lsn: Lsn::new(0x200_0028),
@@ -94,6 +96,7 @@ fn take_as(
         .step(|target| Locked::take(target, &server(), request.resume, FRAMES_MAX))?;
     let lanes = begin(locked, &server(), &beginning().facts, &request.discard)?;
     let announced = Announced {
+        archives: None,
         tablespaces: vec![TABLESPACE],
         total_bytes: Some(1 << 20),
     };

@@ -4,7 +4,7 @@
 //! objects, and through the manifest's packs and frames everything else is checked.
 
 use jiff::Timestamp;
-use pgm_proto::{Lsn, ServerName, ServerVersion, SystemId, TimelineId};
+use pgm_proto::{Lsn, ServerCompression, ServerName, ServerVersion, SystemId, TimelineId};
 use pgm_storage::Compression;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,9 @@ pub struct BackupEntry {
     pub wal: BackupWal,
     /// How the packs were compressed.
     pub compression: Compression,
+    /// How the server sent its files.
+    #[serde(default)]
+    pub sent: Sent,
     /// Counts and sizes.
     pub size: BackupSize,
     /// What it took over from backups that were interrupted.
@@ -130,6 +133,23 @@ pub enum BackupWal {
     Archive,
     /// In the backup itself, below `pg_wal`: it stands alone.
     Included,
+}
+
+/// How the server sent its files.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Sent {
+    /// As they are.
+    #[default]
+    Plain,
+    /// Compressed.
+    Compressed(ServerCompression),
+    /// As they are, though they should have been compressed.
+    NotCompressed {
+        /// How.
+        wanted: ServerCompression,
+        /// Why not.
+        reason: String,
+    },
 }
 
 /// Counts and sizes of a backup.

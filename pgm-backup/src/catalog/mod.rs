@@ -16,7 +16,7 @@ use crate::repository::layout;
 
 pub use entry::{
     BackupEntry, BackupKind, BackupMethod, BackupSize, BackupStatus, BackupWal, BasisFacts,
-    DataChecksums, ObjectChecksum, ReusedSize, StartFacts, TablespaceEntry,
+    DataChecksums, ObjectChecksum, ReusedSize, Sent, StartFacts, TablespaceEntry,
 };
 
 /// The backups of one server, oldest first.

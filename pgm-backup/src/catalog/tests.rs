@@ -49,6 +49,10 @@ pub(crate) fn entry_with(label: &str) -> BackupEntry {
             packs: 5,
         },
         reused: ReusedSize::default(),
+        sent: Sent::NotCompressed {
+            wanted: "zstd:1".parse().unwrap(),
+            reason: "it is 14".into(),
+        },
         basis: None,
         tablespaces: vec![TablespaceEntry {
             oid: 16385,

@@ -31,7 +31,7 @@ pub(crate) struct SealArguments {
 pub(crate) struct CompressArguments {
     #[command(flatten)]
     pub(crate) file: FileArguments,
-    /// How: zstd or zstd:LEVEL (1 to 22), lz4, gzip or gzip:LEVEL (1 to 9)
+    /// How: zstd or zstd:LEVEL (-100 to -1, 1 to 22), lz4, gzip or gzip:LEVEL (1 to 9)
     #[arg(long, value_name = "CODEC", default_value = "zstd")]
     pub(crate) with: Compression,
 }

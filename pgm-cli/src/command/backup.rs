@@ -14,6 +14,7 @@ pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliEr
     let options = BackupOptions {
         spread_checkpoint: arguments.spread_checkpoint,
         max_rate_kib: arguments.max_rate,
+        server_compression: arguments.server_compression,
         no_resume: arguments.no_resume,
         incremental: arguments.incremental,
     };

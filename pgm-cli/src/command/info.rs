@@ -74,6 +74,9 @@ fn print_details(details: &BackupDetails) {
         "Stored",
         &format!("{} ({})", bytes(summary.stored_bytes), summary.compression),
     );
+    if !details.sent.is_empty() {
+        line("Sent", &details.sent);
+    }
     line("Packs", &details.packs);
     if details.reused_packs > 0 {
         line(

@@ -2,21 +2,24 @@
 //!
 //! Both forms of the command and of the answer (PostgreSQL 14's, and 15's and later) give the same sequence of
 //! [`BaseBackupEvent`]s; `stream.rs` tells them apart. Bytes are borrowed from the connection's fixed buffer, and nothing
-//! is allocated per message. Three things a reader of the tar bytes must know:
+//! is allocated per message. Four things a reader of the tar bytes must know:
 //!
 //! - A tar header may be split between two events.
 //! - Before PostgreSQL 15 an archive ends without the two zero blocks that end a tar file; the next event but
 //!   [`BaseBackupEvent::Data`] ends it.
+//! - Bytes of an archive come as the server compressed them, if it was told to; the manifest is never compressed.
 //! - Tablespaces appear as symbolic links in `pg_tblspc` of the main archive; no `tablespace_map` is asked for.
 //!
 //! The server is told not to wait for its own archiving (`WAIT false`): the caller knows when the WAL is safe.
 
+mod compression;
 mod options;
 mod stream;
 
 use crate::client::Client;
 use crate::{Error, Lsn, ServerError, ServerNotice, TimelineId};
 
+pub use compression::{CompressionMethod, ParseServerCompressionError, ServerCompression};
 pub use options::{
     BaseBackupOptions, CHECKPOINT_SPREAD_MAX, Checkpoint, ManifestChecksums, WalInclusion,
 };
@@ -29,6 +32,8 @@ use stream::{BackupStream, Step};
 pub struct BaseBackup<'c> {
     client: &'c mut Client,
     stream: BackupStream,
+    compression: ServerCompression,
+    refusal: Option<String>,
 }
 
 /// One archive of a base backup.
@@ -79,22 +84,45 @@ impl Client {
     ///
     /// How long the server may stay silent is [`set_silence_max`](Self::set_silence_max)'s matter; with
     /// [`Checkpoint::Spread`] another [`CHECKPOINT_SPREAD_MAX`] for the beginning.
+    ///
+    /// A server that cannot compress as it is asked to sends everything as it is: [`BaseBackup::compression`] says what comes,
+    /// and [`BaseBackup::refusal`] why it is not what was asked for.
     pub fn base_backup(&mut self, options: &BaseBackupOptions) -> Result<BaseBackup<'_>, Error> {
+        let mut options = options.clone();
+        let mut refusal = None;
+        if !options.compression.is_known_to(self.version) {
+            options.compression = ServerCompression::NONE;
+            refusal = Some("servers before PostgreSQL 15 do not compress backups".to_owned());
+        }
+        let stream = match self.begin_backup(&options) {
+            Err(Error::Server(error)) if is_about_compression(&options, &error) => {
+                options.compression = ServerCompression::NONE;
+                refusal = Some(error.message.clone());
+                self.begin_backup(&options)?
+            }
+            begun => begun?,
+        };
+        Ok(BaseBackup {
+            client: self,
+            stream,
+            compression: options.compression,
+            refusal,
+        })
+    }
+
+    fn begin_backup(&mut self, options: &BaseBackupOptions) -> Result<BackupStream, Error> {
         let sql = options.command(self.version);
         let silence_max = self.exchange.silence_max + options.checkpoint.silence();
-        let mut stream = BackupStream::new(self.version);
+        let mut stream = BackupStream::new(self.version, options.compression.method());
         self.take_notices();
-        let started = self.exchange(|client| {
+        self.exchange(|client| {
             client.send_query(&sql)?;
             while !stream.has_begun() {
                 client.advance_backup(&mut stream, silence_max)?;
             }
             Ok(())
-        });
-        started.map(|()| BaseBackup {
-            client: self,
-            stream,
-        })
+        })?;
+        Ok(stream)
     }
 
     fn advance_backup(
@@ -122,6 +150,16 @@ impl BaseBackup<'_> {
     /// The timeline of the start.
     pub fn timeline(&self) -> TimelineId {
         self.stream.start().timeline
+    }
+
+    /// How the archives are compressed.
+    pub fn compression(&self) -> ServerCompression {
+        self.compression
+    }
+
+    /// Why they are not compressed as they should be.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
     }
 
     /// What will be sent: the tablespaces, and the main data directory as the last one.
@@ -158,6 +196,13 @@ impl BaseBackup<'_> {
     fn bytes_after(&self, skip: usize) -> Result<&[u8], Error> {
         Ok(&self.client.current()?.body[skip..])
     }
+}
+
+/// Whether the server does not know the method or the level, or was built without the library
+/// (`parse_basebackup_options` in `basebackup.c`).
+fn is_about_compression(options: &BaseBackupOptions, error: &ServerError) -> bool {
+    options.compression != ServerCompression::NONE
+        && ["42601", "0A000", "22023"].contains(&error.sqlstate.as_str())
 }
 
 impl Drop for BaseBackup<'_> {

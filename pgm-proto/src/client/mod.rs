@@ -25,7 +25,8 @@ use crate::{Encryption, ServerVersion};
 
 pub use base_backup::{
     BackupEnd, BaseBackup, BaseBackupEvent, BaseBackupOptions, CHECKPOINT_SPREAD_MAX, Checkpoint,
-    ManifestChecksums, Tablespace, WalInclusion,
+    CompressionMethod, ManifestChecksums, ParseServerCompressionError, ServerCompression,
+    Tablespace, WalInclusion,
 };
 pub use byte_stream::ByteStream;
 pub use exchange::SILENCE_MAX;

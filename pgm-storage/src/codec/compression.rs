@@ -1,4 +1,5 @@
-//! What a user chooses: a codec and its level, written `zstd:3`, `lz4`, `gzip:6` or `none`.
+//! What a user chooses: a codec and its level, written `zstd:3`, `zstd:-5`, `lz4`, `gzip:6` or `none`. Levels of zstd below 0 are its
+//! fast ones: `-5` is `zstd --fast=5`.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -18,7 +19,7 @@ pub struct Compression {
 /// The text or the level is not a compression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is not a compression: use zstd or zstd:LEVEL (1 to 22), lz4, gzip or gzip:LEVEL (1 to 9), or none"
+    "`{text}` is not a compression: use zstd or zstd:LEVEL (-100 to -1, 1 to 22), lz4, gzip or gzip:LEVEL (1 to 9), or none"
 )]
 pub struct ParseCompressionError {
     text: String,
@@ -58,7 +59,8 @@ impl Compression {
 
     /// A codec at a level that it must have.
     pub fn with_level(codec: Codec, level: i32) -> Result<Self, ParseCompressionError> {
-        if levels(codec).is_some_and(|levels| levels.contains(&level)) {
+        // To zstd, 0 means the default level, which has a number of its own.
+        if level != 0 && levels(codec).is_some_and(|levels| levels.contains(&level)) {
             return Ok(Self { codec, level });
         }
         Err(ParseCompressionError {
@@ -81,7 +83,7 @@ impl Compression {
 fn levels(codec: Codec) -> Option<RangeInclusive<i32>> {
     match codec {
         Codec::None | Codec::Lz4 => None,
-        Codec::Zstd => Some(1..=22),
+        Codec::Zstd => Some(-100..=22),
         Codec::Gzip => Some(1..=9),
     }
 }
@@ -146,7 +148,15 @@ mod tests {
     #[test]
     fn every_compression_is_read_back_from_its_text() {
         for text in [
-            "none", "zstd:1", "zstd:3", "zstd:22", "lz4", "gzip:1", "gzip:9",
+            "none",
+            "zstd:-100",
+            "zstd:-1",
+            "zstd:1",
+            "zstd:3",
+            "zstd:22",
+            "lz4",
+            "gzip:1",
+            "gzip:9",
         ] {
             assert_eq!(text.parse::<Compression>().unwrap().to_string(), text);
         }
@@ -157,12 +167,21 @@ mod tests {
     #[test]
     fn an_error_names_the_valid_codecs_and_levels() {
         for text in [
-            "zstd:0", "zstd:23", "zstd:", "zstd:x", "lz4:1", "none:0", "gzip:10", "brotli", "",
+            "zstd:0",
+            "zstd:-101",
+            "zstd:23",
+            "zstd:",
+            "zstd:x",
+            "lz4:1",
+            "none:0",
+            "gzip:10",
+            "brotli",
+            "",
         ] {
             let error = text.parse::<Compression>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{text}`")), "{error}");
             assert!(
-                error.contains("(1 to 22)") && error.contains("(1 to 9)"),
+                error.contains("(-100 to -1, 1 to 22)") && error.contains("(1 to 9)"),
                 "{error}"
             );
         }

@@ -138,10 +138,24 @@ enum Decoder<R: BufRead> {
 }
 
 impl<R: BufRead> StreamDecoder<R> {
-    /// Reads a file of `format`.
+    /// Reads a file of `format`. What was compressed with windows of more than 128 MiB is refused.
     pub fn new(inner: R, format: FileFormat) -> io::Result<Self> {
+        Self::with_window(inner, format, 27)
+    }
+
+    /// Reads a stream of `format` that comes from others: what was compressed with windows of more than 8 MiB is refused, so that it
+    /// cannot take more memory than that.
+    pub fn bounded(inner: R, format: FileFormat) -> io::Result<Self> {
+        Self::with_window(inner, format, 23)
+    }
+
+    fn with_window(inner: R, format: FileFormat, window_log: u32) -> io::Result<Self> {
         Ok(Self(match format {
-            FileFormat::Zstd => Decoder::Zstd(::zstd::stream::read::Decoder::with_buffer(inner)?),
+            FileFormat::Zstd => {
+                let mut decoder = ::zstd::stream::read::Decoder::with_buffer(inner)?;
+                decoder.window_log_max(window_log)?;
+                Decoder::Zstd(decoder)
+            }
             FileFormat::Lz4 => {
                 let frames = Lz4Frames::new(inner);
                 Decoder::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(frames)))
@@ -216,7 +230,7 @@ mod tests {
 
     #[test]
     fn every_format_is_detected_and_comes_back() {
-        for compression in ["zstd:1", "zstd:19", "lz4", "gzip:1", "gzip:9"] {
+        for compression in ["zstd:-50", "zstd:1", "zstd:19", "lz4", "gzip:1", "gzip:9"] {
             for length in [0, 1, 100_000, 3_000_000] {
                 let raw = text(length);
                 let stored = compressed(&raw, compression);
@@ -254,6 +268,22 @@ mod tests {
             );
         }
         assert_eq!(decompressed(&[BZIP2, BZIP2].concat()).unwrap().len(), 22);
+    }
+
+    #[test]
+    fn windows_are_bounded_where_others_choose_them() {
+        // Levels from 20 on have windows of 32 MiB and more.
+        let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(25).unwrap();
+        encoder.write_all(&text(100_000)).unwrap();
+        let stored = encoder.finish().unwrap();
+        assert_eq!(decompressed(&stored).unwrap(), text(100_000));
+        let mut raw = Vec::new();
+        let mut bounded = StreamDecoder::bounded(&stored[..], FileFormat::Zstd).unwrap();
+        bounded.read_to_end(&mut raw).unwrap_err();
+        let stored = compressed(&text(100_000), "zstd:19");
+        let mut bounded = StreamDecoder::bounded(&stored[..], FileFormat::Zstd).unwrap();
+        bounded.read_to_end(&mut raw).unwrap();
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pgm_backup::retention::RetentionPolicy;
-use pgm_proto::{ConnInfo, Defaults, RepositoryName, ServerName, SlotName};
+use pgm_proto::{ConnInfo, Defaults, RepositoryName, ServerCompression, ServerName, SlotName};
 use pgm_storage::{Compression, StoreAddress};
 
 use super::ConfigError;
@@ -115,7 +115,7 @@ settings! {
         url: Option<StoreAddress> = Unset("the repository is in path"), Restart;
         /// The file with the credentials for url, lines NAME=value; only pgmd's user (and group) may be able to read it.
         credentials_file: Option<PathBuf> = Unset("the environment has them, or the host's own identity does"), Restart;
-        /// How new backups and WAL are compressed: zstd:1 to zstd:19, lz4, gzip:1 to gzip:9, none.
+        /// How new backups and WAL are compressed: zstd:1 to zstd:22, zstd:-1 to zstd:-100 (ever faster), lz4, gzip:1 to gzip:9, none.
         compression: Compression = Is("zstd:3"), NewWorkers;
         /// The master key with which everything there is sealed (encrypted and authenticated), like master_key: a file,
         /// command:… or env:NAME. A repository is made sealed or plain and stays so.
@@ -151,7 +151,7 @@ settings! {
         url: Option<StoreAddress> = Unset("it is in path"), NewWorkers;
         /// The file with the credentials for url, lines NAME=value; only pgmd's user (and group) may be able to read it.
         credentials_file: Option<PathBuf> = Unset("the environment has them, or the host's own identity does"), NewWorkers;
-        /// How backups and WAL are compressed there: zstd:1 to zstd:19, lz4, gzip:1 to gzip:9, none.
+        /// How backups and WAL are compressed there, with the same choice.
         compression: Compression = Is("zstd:3"), NewWorkers;
         /// The master key with which everything there is sealed (encrypted and authenticated), like master_key: a file,
         /// command:… or env:NAME. A repository is made sealed or plain and stays so.
@@ -251,6 +251,9 @@ settings! {
         backup_max_rate: Option<ByteSize> = Unset("as fast as it goes"), Live, limits("32KiB", "1GiB");
         /// The older form of backup_max_rate, in KiB a second.
         backup_max_rate_kib: Option<u32> = Unset(""), Live, limits("32", "1048576");
+        /// How the server (PostgreSQL 15 or newer) compresses what it sends for a backup, where the network is slow: zstd:-100 to zstd:19,
+        /// lz4, gzip:1 to gzip:9. It is stored as the repositories say all the same.
+        server_compression: ServerCompression = Is("none"), Live;
         /// Which of its backups are kept, when not as for all servers.
         retention: Option<RetentionPolicy> = Unset("as for all servers"), Live;
         /// How far scheduled verifications of its backups go, when not as for all servers.

@@ -84,8 +84,7 @@ fn a_mistyped_field_of_a_server_names_its_place() {
     assert_eq!(
         complaint(text),
         "/etc/pgm/pgmd.ron:5:7: the server `prod` has no field `slott`\n\
-         HINT: did you mean `slot`? there are `conninfo`, `slot`, `create_slot`, `backup_max_rate`, \
-         `backup_max_rate_kib`, `retention`, `verify_level`, `verify_sql`, `verify_database`, `mode`"
+         HINT: did you mean `slot`? `pgm-cli conf ls` lists every setting"
     );
 }
 

@@ -158,6 +158,10 @@ fn backup(
 ) -> Result<Answer, Error> {
     let entry = daemon.server(server)?;
     options.max_rate_kib = options.max_rate_kib.or(entry.rate_kib());
+    let compression = options
+        .server_compression
+        .unwrap_or(entry.server_compression);
+    options.server_compression = Some(compression);
     refuse_offline(daemon, server)?;
     let receiver_slot = daemon.receiver_slot_of(server).ok_or_else(|| {
         let text =

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use pgm_backup::backup::{BackupOutcome, BackupTarget};
+use pgm_backup::catalog::Sent;
 use pgm_backup::{BackupRequest, Incremental, Repository, Resume};
 use pgm_mgmt::{BackupOptions, BackupSummary, Error, ErrorCode, Response, UnreadableRepository};
 use pgm_proto::{Checkpoint, Client, Session};
@@ -98,6 +99,10 @@ fn take(
                     entry.label
                 );
                 if taken.is_none() {
+                    if let Sent::NotCompressed { wanted, reason } = &entry.sent {
+                        let text = format!("the server did not compress with {wanted}: {reason}");
+                        link.report(WorkerEvent::Warning(text));
+                    }
                     for warning in &entry.warnings {
                         link.report(WorkerEvent::Warning(warning.clone()));
                     }
@@ -133,6 +138,7 @@ fn request(link: &Link, options: &BackupOptions) -> BackupRequest {
             Checkpoint::Fast
         },
         max_rate_kib: options.max_rate_kib,
+        server_compression: options.server_compression.unwrap_or_default(),
         incremental: if options.incremental {
             Incremental::IfPossible
         } else {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
+use pgm_storage::seal::MasterKey;
 use pgm_storage::{ObjectPath, PutMode};
 
 use super::faulty::Faulty;
@@ -388,4 +389,17 @@ fn deleting_other_backups_leaves_what_was_taken_over_and_what_can_be_resumed() {
     assert_eq!(contents(&repository, &third), expected(&files));
     delete(&third);
     assert_eq!(objects(&repository), BTreeSet::new());
+}
+
+#[test]
+fn a_sealed_repository_is_gone_on_from_as_well() {
+    let files = files(None);
+    let storage = Arc::new(Faulty::new(u64::MAX));
+    let shared = Arc::clone(&storage) as Arc<dyn Storage>;
+    let repository = Repository::create_sealed(shared, &MasterKey::generate().unwrap()).unwrap();
+    assert!(die_after(&storage, &repository, 5, &files));
+    let finished = lists(&repository);
+    let entry = go_on(&repository, &files, Resume::IfPossible);
+    assert_eq!(entry.reused.packs as usize, finished);
+    assert_eq!(contents(&repository, &entry), expected(&files));
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::ServerCompression;
 use crate::ServerVersion;
 use crate::client::quote::literal;
 use crate::client::replication::PARENTHESES_MAJOR;
@@ -24,6 +25,8 @@ pub struct BaseBackupOptions {
     pub max_rate_kib: Option<u32>,
     /// The checksums of files in the server's `backup_manifest`.
     pub manifest_checksums: ManifestChecksums,
+    /// How the server compresses the archives, if it can.
+    pub compression: ServerCompression,
 }
 
 /// How the server makes a checkpoint.
@@ -72,6 +75,7 @@ impl BaseBackupOptions {
         if let Some(rate) = self.max_rate_kib {
             options.push(format!("MAX_RATE {rate}"));
         }
+        options.extend(self.compression.options());
         if version.major() < PARENTHESES_MAJOR {
             options.push("NOWAIT".into());
             if self.checkpoint == Checkpoint::Fast {
@@ -108,6 +112,7 @@ mod tests {
             wal: WalInclusion::Include,
             max_rate_kib: Some(32),
             manifest_checksums: ManifestChecksums::Crc32c,
+            compression: ServerCompression::NONE,
         }
     }
 
@@ -127,12 +132,13 @@ mod tests {
             wal: WalInclusion::Exclude,
             max_rate_kib: None,
             manifest_checksums: ManifestChecksums::None,
+            compression: "zstd:1".parse().unwrap(),
             ..options()
         };
         assert_eq!(
             spread.command(ServerVersion::from_number(150_000)),
-            "BASE_BACKUP (LABEL 'it''s', PROGRESS, MANIFEST 'yes', MANIFEST_CHECKSUMS 'NONE', WAIT \
-             false, CHECKPOINT 'spread')"
+            "BASE_BACKUP (LABEL 'it''s', PROGRESS, MANIFEST 'yes', MANIFEST_CHECKSUMS 'NONE', \
+             COMPRESSION 'zstd', COMPRESSION_DETAIL 'level=1', WAIT false, CHECKPOINT 'spread')"
         );
     }
 }

@@ -18,7 +18,7 @@
 //! never a path: it must be that of a tablespace in the list, and each comes at most once. The end is accepted only
 //! after everything in the list has come.
 
-use super::Tablespace;
+use super::{CompressionMethod, Tablespace};
 use crate::client::replication::PARENTHESES_MAJOR;
 use crate::message::{Body, fields, unexpected};
 use crate::{Error, Lsn, ServerError, ServerVersion, TimelineId};
@@ -88,6 +88,8 @@ enum Form {
 #[derive(Debug)]
 pub(super) struct BackupStream {
     form: Form,
+    /// What the names of archives end with.
+    suffix: &'static str,
     expect: Expect,
     start: Position,
     tablespaces: Vec<Tablespace>,
@@ -99,7 +101,7 @@ pub(super) struct BackupStream {
 }
 
 impl BackupStream {
-    pub(super) fn new(version: ServerVersion) -> Self {
+    pub(super) fn new(version: ServerVersion, compression: CompressionMethod) -> Self {
         let form = if version.major() < PARENTHESES_MAJOR {
             Form::CopyPerArchive
         } else {
@@ -107,6 +109,7 @@ impl BackupStream {
         };
         Self {
             form,
+            suffix: compression.suffix(),
             expect: Expect::Start,
             start: Position {
                 lsn: Lsn::INVALID,
@@ -257,11 +260,12 @@ impl BackupStream {
         Ok(Step::Archive(self.tablespaces[index].oid))
     }
 
-    /// Which tablespace `base.tar` or `16385.tar` is.
+    /// Which tablespace `base.tar` or `16385.tar.zst` is.
     fn archive_index(&self, name: &[u8]) -> Result<usize, Error> {
+        let suffix = self.suffix;
         let named = |tablespace: &Tablespace| match tablespace.oid {
-            None => name == b"base.tar",
-            Some(oid) => name == format!("{oid}.tar").as_bytes(),
+            None => name == format!("base.tar{suffix}").as_bytes(),
+            Some(oid) => name == format!("{oid}.tar{suffix}").as_bytes(),
         };
         self.tablespaces.iter().position(named).ok_or_else(|| {
             let name = name.escape_ascii();

@@ -1,6 +1,8 @@
 //! Values that have a type of their own, with a parser and a text.
 
-use pgm_proto::SlotName;
+use std::str::FromStr;
+
+use pgm_proto::{ServerCompression, SlotName};
 use pgm_storage::{Compression, StoreAddress};
 
 use super::{Form, Kind, Literal, Surroundings, Value, Wrong, nearest_hint};
@@ -58,24 +60,40 @@ impl Value for Compression {
     const KIND: Kind = Kind::new("compression", Form::Text);
 
     fn read(written: &Literal, _cx: &Surroundings<'_>) -> Result<Self, Wrong> {
-        let text = match written {
-            Literal::Text(text) => text.as_str(),
-            // Typed, `none` is no value; here it is one.
-            Literal::Word(word) if word == "None" => "none",
-            _ => return Err(Wrong::is_text()),
-        };
-        text.parse().map_err(|error| {
-            let codec = text.split(':').next().unwrap_or("");
-            let known = ["zstd", "lz4", "gzip", "none"];
-            Wrong::because(error).hint(if known.contains(&codec) {
-                "a level follows a colon: zstd:3, gzip:6".to_owned()
-            } else {
-                nearest_hint(codec, &known)
-            })
-        })
+        compression(written)
     }
 
     fn text(&self) -> String {
         self.to_string()
     }
+}
+
+impl Value for ServerCompression {
+    const KIND: Kind = Kind::new("compression", Form::Text);
+
+    fn read(written: &Literal, _cx: &Surroundings<'_>) -> Result<Self, Wrong> {
+        compression(written)
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+fn compression<T: FromStr<Err: std::error::Error>>(written: &Literal) -> Result<T, Wrong> {
+    let text = match written {
+        Literal::Text(text) => text.as_str(),
+        // Typed, `none` is no value; here it is one.
+        Literal::Word(word) if word == "None" => "none",
+        _ => return Err(Wrong::is_text()),
+    };
+    text.parse().map_err(|error| {
+        let codec = text.split(':').next().unwrap_or("");
+        let known = ["zstd", "lz4", "gzip", "none"];
+        Wrong::because(error).hint(if known.contains(&codec) {
+            "a level follows a colon: zstd:3, gzip:6".to_owned()
+        } else {
+            nearest_hint(codec, &known)
+        })
+    })
 }

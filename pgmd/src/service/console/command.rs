@@ -63,8 +63,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW VERSION", "the version of pgmd"),
     ("SHOW HELP", "this list"),
     (
-        "BACKUP server [SPREAD] [RATE kib] [ANEW] [INCREMENTAL] [NOWAIT]",
-        "take a backup; ANEW goes on from no interrupted one; INCREMENTAL stores what has changed; NOWAIT gives the job's number at once",
+        "BACKUP server [SPREAD] [RATE kib] [COMPRESSION compression] [ANEW] [INCREMENTAL] [NOWAIT]",
+        "take a backup; COMPRESSION is the server's, as zstd:1; ANEW goes on from no interrupted one; INCREMENTAL stores what has changed; NOWAIT gives the job's number at once",
     ),
     (
         "EXPLAIN RESTORE server [label] TO 'directory' [UNTIL …]",
@@ -279,6 +279,9 @@ fn backup(words: &mut Words<'_>) -> Result<Command, SyntaxError> {
     }
     if words.keyword(&["RATE"]).is_some() {
         options.max_rate_kib = Some(words.value("rate in KiB per second")?);
+    }
+    if words.keyword(&["COMPRESSION"]).is_some() {
+        options.server_compression = Some(words.value("compression")?);
     }
     if words.keyword(&["ANEW"]).is_some() {
         options.no_resume = true;

@@ -28,12 +28,13 @@ fn commands_are_requests_in_any_case() {
     let server = || "prod-1".parse().unwrap();
     assert_eq!(request("show SERVERS;"), Request::Status { server: None });
     assert_eq!(
-        request("Backup prod-1 SPREAD rate 2048 anew"),
+        request("Backup prod-1 SPREAD rate 2048 compression zstd:-5 anew"),
         Request::Backup {
             server: server(),
             options: pgm_mgmt::BackupOptions {
                 spread_checkpoint: true,
                 max_rate_kib: Some(2048),
+                server_compression: Some("zstd:-5".parse().unwrap()),
                 no_resume: true,
                 incremental: false,
             }

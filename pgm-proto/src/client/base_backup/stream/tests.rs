@@ -74,7 +74,10 @@ end 0/2000100 on 1
 ";
 
 fn new(major: u32) -> BackupStream {
-    BackupStream::new(ServerVersion::from_number(major * 10_000))
+    BackupStream::new(
+        ServerVersion::from_number(major * 10_000),
+        CompressionMethod::None,
+    )
 }
 
 fn script(parts: &[&[(u8, &'static [u8])]]) -> Vec<(u8, &'static [u8])> {
@@ -301,4 +304,34 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn archives_have_the_suffix_of_what_was_asked_for() {
+    let begun = |method, name: &str| {
+        let mut stream = BackupStream::new(ServerVersion::from_number(170_000), method);
+        stream.tablespaces = vec![Tablespace {
+            oid: None,
+            location: None,
+            size_kib: None,
+        }];
+        stream.seen = vec![false];
+        stream.expect = Expect::Messages(Current::Nothing);
+        stream.take(b'd', format!("n{name}\0\0").as_bytes())
+    };
+    let archive = Step::Archive(None);
+    assert_eq!(
+        begun(CompressionMethod::Zstd, "base.tar.zst").unwrap(),
+        archive
+    );
+    assert_eq!(
+        begun(CompressionMethod::Gzip, "base.tar.gz").unwrap(),
+        archive
+    );
+    assert_eq!(
+        begun(CompressionMethod::Lz4, "base.tar.lz4").unwrap(),
+        archive
+    );
+    begun(CompressionMethod::None, "base.tar.zst").unwrap_err();
+    begun(CompressionMethod::Zstd, "base.tar").unwrap_err();
 }
