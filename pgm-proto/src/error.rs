@@ -5,12 +5,14 @@
 
 mod condition;
 mod hint;
+mod incremental;
 mod server;
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+pub use incremental::IncrementalRefusal;
 pub use server::{ServerError, ServerNotice};
 
 use crate::ConnInfoError;

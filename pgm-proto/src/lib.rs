@@ -48,17 +48,18 @@ mod transport;
 mod version;
 
 pub use client::{
-    ANSWER_BYTES_MAX, BackupEnd, BaseBackup, BaseBackupEvent, BaseBackupOptions, ByteStream,
-    CHECKPOINT_SPREAD_MAX, Checkpoint, Client, CompressionMethod, HistoryFile, Identity,
-    ManifestChecksums, ParseServerCompressionError, QueryResult, SILENCE_MAX, ServerCompression,
-    Session, SlotCreated, Tablespace, WalInclusion,
+    ANSWER_BYTES_MAX, BackupEnd, BackupPages, BaseBackup, BaseBackupEvent, BaseBackupOptions,
+    ByteStream, CHECKPOINT_SPREAD_MAX, Checkpoint, Client, CompressionMethod, HistoryFile,
+    Identity, ManifestChecksums, ManifestUpload, ParseServerCompressionError, QueryResult,
+    SILENCE_MAX, ServerCompression, Session, SlotCreated, Tablespace, WalInclusion,
 };
 pub use conninfo::{
     ChannelBinding, ConnInfo, ConnInfoError, Defaults, Host, Keepalive, Place, RootCertificates,
     SslMode, TargetSession,
 };
 pub use error::{
-    AuthenticationError, Encryption, Error, Peer, ServerError, ServerNotice, TlsError,
+    AuthenticationError, Encryption, Error, IncrementalRefusal, Peer, ServerError, ServerNotice,
+    TlsError,
 };
 pub use lsn::{Lsn, ParseLsnError};
 pub use name::{ParseNameError, RepositoryName, ServerName, SlotName};

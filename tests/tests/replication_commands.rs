@@ -5,14 +5,16 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
 use std::time::Duration;
 
 use pgm_proto::{
-    BaseBackupEvent, BaseBackupOptions, Checkpoint, Client, ConnInfo, Error, Incoming, Lsn,
-    ManifestChecksums, Outgoing, PostgresTransport, ServerCompression, Session, SlotCreated,
-    SlotName, SlotPolicy, TimelineId, TransportOptions, WalInclusion, WalTransport,
+    BackupPages, BaseBackupEvent, BaseBackupOptions, Checkpoint, Client, ConnInfo, Error, Incoming,
+    IncrementalRefusal, Lsn, ManifestChecksums, Outgoing, PostgresTransport, ServerCompression,
+    Session, SlotCreated, SlotName, SlotPolicy, TimelineId, TransportOptions, WalInclusion,
+    WalTransport,
 };
-use pgm_tests::{Cluster, Major, StopMode, Tls, majors};
+use pgm_tests::{Cluster, Major, StopMode, Tls, majors, wait_until};
 
 fn replicate(cluster: &Cluster) -> Client {
     let conninfo: ConnInfo = cluster.conninfo().parse().unwrap();
@@ -88,6 +90,7 @@ fn a_base_backup_arrives_from_every_major() {
             max_rate_kib: None,
             manifest_checksums: ManifestChecksums::Crc32c,
             compression: ServerCompression::NONE,
+            pages: BackupPages::All,
         };
         let mut backup = client.base_backup(&options).unwrap();
         assert_eq!(backup.tablespaces().len(), 2);
@@ -138,6 +141,7 @@ fn options() -> BaseBackupOptions {
         max_rate_kib: None,
         manifest_checksums: ManifestChecksums::Sha256,
         compression: ServerCompression::NONE,
+        pages: BackupPages::All,
     }
 }
 
@@ -375,4 +379,92 @@ fn damaged_pages_are_told_after_the_end_on_every_major() {
         assert!(end.end_lsn.is_valid());
         client.identify_system().unwrap();
     }
+}
+
+/// The names in the archives of a backup, and its manifest.
+fn names_and_manifest(client: &mut Client, options: &BaseBackupOptions) -> (String, Vec<u8>) {
+    let mut backup = client.base_backup(options).unwrap();
+    let (mut archives, mut manifest) = (Vec::new(), Vec::new());
+    loop {
+        match backup.next().unwrap() {
+            BaseBackupEvent::Data(data) => archives.extend_from_slice(data),
+            BaseBackupEvent::ManifestData(data) => manifest.extend_from_slice(data),
+            BaseBackupEvent::End(end) => {
+                assert!(end.failure.is_none(), "{end:?}");
+                break;
+            }
+            _ => {}
+        }
+    }
+    let names = archives
+        .chunks(512)
+        .filter(|block| &block[257..262.min(block.len())] == b"ustar");
+    let names = names.map(|block| String::from_utf8_lossy(&block[..100]).into_owned());
+    (names.collect::<Vec<_>>().join("\n"), manifest)
+}
+
+#[test]
+fn only_changed_pages_come_after_a_manifest_was_uploaded_and_refusals_have_reasons() {
+    let cluster = Cluster::builder(Major::V17)
+        .setting("summarize_wal", "on")
+        .start();
+    cluster.sql("create table t as select generate_series(1, 10000) n");
+    let whole = BaseBackupOptions {
+        wal: WalInclusion::Exclude,
+        ..options()
+    };
+    let changed = BaseBackupOptions {
+        pages: BackupPages::Changed,
+        ..whole.clone()
+    };
+    let mut client = replicate(&cluster);
+    let error = client.base_backup(&changed).unwrap_err();
+    let refusal = error.incremental_refusal();
+    assert_eq!(
+        refusal,
+        Some(IncrementalRefusal::Other),
+        "no manifest: {error}"
+    );
+    let (names, manifest) = names_and_manifest(&mut client, &whole);
+    assert!(!names.contains("INCREMENTAL."));
+
+    // Given up, it leaves the session as it was; cut off, it is refused; whole, it counts.
+    let mut upload = client.upload_manifest().unwrap();
+    upload.write_all(&manifest[..100_000]).unwrap();
+    upload.give_up("a test").unwrap();
+    let mut upload = client.upload_manifest().unwrap();
+    upload.write_all(&manifest[..manifest.len() - 100]).unwrap();
+    let error = upload.finish().unwrap_err();
+    assert!(error.incremental_refusal().is_some(), "{error}");
+    let mut upload = client.upload_manifest().unwrap();
+    upload.write_all(&manifest).unwrap();
+    upload.finish().unwrap();
+    let (names, next) = names_and_manifest(&mut client, &changed);
+    assert!(names.contains("INCREMENTAL."), "{names}");
+    assert!(String::from_utf8(next).unwrap().contains("INCREMENTAL."));
+
+    cluster.sql("alter system set summarize_wal = off");
+    cluster.sql("select pg_reload_conf()");
+    wait_until("it is off", || {
+        client.show("summarize_wal").unwrap() == "off"
+    });
+    let error = client.base_backup(&changed).unwrap_err();
+    let refusal = error.incremental_refusal();
+    assert_eq!(refusal, Some(IncrementalRefusal::SummariesOff), "{error}");
+    assert!(error.hint().unwrap().contains("summarize_wal"));
+    names_and_manifest(&mut client, &whole);
+
+    let other = Cluster::builder(Major::V17)
+        .setting("summarize_wal", "on")
+        .start();
+    let mut client = replicate(&other);
+    let mut upload = client.upload_manifest().unwrap();
+    upload.write_all(&manifest).unwrap();
+    let error = upload.finish().unwrap_err();
+    let refusal = error.incremental_refusal();
+    assert_eq!(refusal, Some(IncrementalRefusal::OtherSystem), "{error}");
+
+    let old = Cluster::builder(Major::V16).start();
+    let error = replicate(&old).upload_manifest().unwrap_err();
+    assert!(matches!(error, Error::TooOld { .. }), "{error}");
 }

@@ -1,8 +1,8 @@
 //! Making sure that the server is the right one, and starting BASE_BACKUP.
 
 use pgm_proto::{
-    BaseBackup, BaseBackupOptions, Client, CompressionMethod, ManifestChecksums, ServerCompression,
-    ServerName, WalInclusion,
+    BackupPages, BaseBackup, BaseBackupOptions, Client, CompressionMethod, ManifestChecksums,
+    ServerCompression, ServerName, WalInclusion,
 };
 use pgm_storage::FileFormat;
 use pgm_wal::SegmentSize;
@@ -83,6 +83,7 @@ pub(super) fn start<'a>(
         max_rate_kib: request.max_rate_kib,
         manifest_checksums: ManifestChecksums::Crc32c,
         compression: request.server_compression,
+        pages: BackupPages::All,
     })?;
     Ok(Started {
         facts,

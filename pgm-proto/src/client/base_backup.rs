@@ -15,15 +15,18 @@
 mod compression;
 mod options;
 mod stream;
+mod upload;
 
 use crate::client::Client;
 use crate::{Error, Lsn, ServerError, ServerNotice, TimelineId};
 
 pub use compression::{CompressionMethod, ParseServerCompressionError, ServerCompression};
 pub use options::{
-    BaseBackupOptions, CHECKPOINT_SPREAD_MAX, Checkpoint, ManifestChecksums, WalInclusion,
+    BackupPages, BaseBackupOptions, CHECKPOINT_SPREAD_MAX, Checkpoint, ManifestChecksums,
+    WalInclusion,
 };
 use stream::{BackupStream, Step};
+pub use upload::ManifestUpload;
 
 /// A base backup that is being received.
 ///
@@ -88,6 +91,7 @@ impl Client {
     /// A server that cannot compress as it is asked to sends everything as it is: [`BaseBackup::compression`] says what comes,
     /// and [`BaseBackup::refusal`] why it is not what was asked for.
     pub fn base_backup(&mut self, options: &BaseBackupOptions) -> Result<BaseBackup<'_>, Error> {
+        options.is_known_to(self.version)?;
         let mut options = options.clone();
         let mut refusal = None;
         if !options.compression.is_known_to(self.version) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use pgwire::messages::Message;
-use pgwire::messages::copy::CopyDone;
+use pgwire::messages::copy::{CopyDone, CopyFail};
 use pgwire::messages::simplequery::Query;
 
 use super::Client;
@@ -95,6 +95,11 @@ impl Client {
         self.send_message(&CopyDone::new())
     }
 
+    /// Says that our half of a copy stream will not come to its end.
+    pub(crate) fn send_copy_fail(&mut self, reason: &str) -> Result<(), Error> {
+        self.send_message(&CopyFail::new(reason.replace('\0', " ")))
+    }
+
     /// Sends bytes that are a message already.
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
         Ok(self
@@ -174,7 +179,7 @@ impl Client {
         answer
     }
 
-    fn check_interrupt(&self) -> Result<(), Error> {
+    pub(crate) fn check_interrupt(&self) -> Result<(), Error> {
         match &self.exchange.interrupted {
             Some(interrupted) if interrupted() => Err(Error::Interrupted),
             _ => Ok(()),

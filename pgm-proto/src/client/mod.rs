@@ -24,9 +24,9 @@ use crate::stream::Stream;
 use crate::{Encryption, ServerVersion};
 
 pub use base_backup::{
-    BackupEnd, BaseBackup, BaseBackupEvent, BaseBackupOptions, CHECKPOINT_SPREAD_MAX, Checkpoint,
-    CompressionMethod, ManifestChecksums, ParseServerCompressionError, ServerCompression,
-    Tablespace, WalInclusion,
+    BackupEnd, BackupPages, BaseBackup, BaseBackupEvent, BaseBackupOptions, CHECKPOINT_SPREAD_MAX,
+    Checkpoint, CompressionMethod, ManifestChecksums, ManifestUpload, ParseServerCompressionError,
+    ServerCompression, Tablespace, WalInclusion,
 };
 pub use byte_stream::ByteStream;
 pub use exchange::SILENCE_MAX;

@@ -63,6 +63,10 @@ pub(super) fn hint(error: &Error) -> Option<String> {
              `create_slot: true`"
         ));
     }
+    let refusal = error.server_error().and_then(super::incremental::of);
+    if let Some(refusal) = refusal {
+        return refusal.hint().map(str::to_owned);
+    }
     let text = if error.is_wal_removed() {
         "the server has already removed this file; a replication slot would have kept it: take a new \
          full backup, and see max_slot_wal_keep_size and wal_keep_size"

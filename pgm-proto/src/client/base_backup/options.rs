@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use super::ServerCompression;
-use crate::ServerVersion;
+use super::upload::INCREMENTAL_MAJOR;
 use crate::client::quote::literal;
 use crate::client::replication::PARENTHESES_MAJOR;
+use crate::{Error, ServerVersion};
 
 /// How much longer than usual the server may stay silent at the beginning, with [`Checkpoint::Spread`].
 pub const CHECKPOINT_SPREAD_MAX: Duration = Duration::from_hours(1);
@@ -27,6 +28,19 @@ pub struct BaseBackupOptions {
     pub manifest_checksums: ManifestChecksums,
     /// How the server compresses the archives, if it can.
     pub compression: ServerCompression,
+    /// Which pages are sent.
+    pub pages: BackupPages,
+}
+
+/// Which pages of relations a backup has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackupPages {
+    /// All of them.
+    All,
+    /// Those that have changed since the backup whose manifest was [uploaded](crate::Client::upload_manifest) in this session.
+    /// A file of which only some pages are sent is called `INCREMENTAL.` and its name. PostgreSQL 17 and later, with
+    /// `summarize_wal`; what it refuses is told by [`Error::incremental_refusal`].
+    Changed,
 }
 
 /// How the server makes a checkpoint.
@@ -59,6 +73,18 @@ pub enum ManifestChecksums {
 }
 
 impl BaseBackupOptions {
+    /// Whether a server of this version has all that is asked for.
+    pub(super) fn is_known_to(&self, version: ServerVersion) -> Result<(), Error> {
+        if self.pages == BackupPages::Changed && version.major() < INCREMENTAL_MAJOR {
+            return Err(Error::TooOld {
+                command: "BASE_BACKUP (INCREMENTAL)",
+                major_min: INCREMENTAL_MAJOR,
+                version,
+            });
+        }
+        Ok(())
+    }
+
     pub(super) fn command(&self, version: ServerVersion) -> String {
         let label = literal(&self.label);
         let checksums = literal(match self.manifest_checksums {
@@ -76,6 +102,9 @@ impl BaseBackupOptions {
             options.push(format!("MAX_RATE {rate}"));
         }
         options.extend(self.compression.options());
+        if self.pages == BackupPages::Changed {
+            options.push("INCREMENTAL true".into());
+        }
         if version.major() < PARENTHESES_MAJOR {
             options.push("NOWAIT".into());
             if self.checkpoint == Checkpoint::Fast {
@@ -113,6 +142,7 @@ mod tests {
             max_rate_kib: Some(32),
             manifest_checksums: ManifestChecksums::Crc32c,
             compression: ServerCompression::NONE,
+            pages: BackupPages::All,
         }
     }
 
@@ -126,6 +156,21 @@ mod tests {
     }
 
     #[test]
+    fn changed_pages_alone_take_postgresql_17() {
+        let changed = BaseBackupOptions {
+            pages: BackupPages::Changed,
+            ..options()
+        };
+        let known = |number| changed.is_known_to(ServerVersion::from_number(number));
+        assert!(known(170_000).is_ok() && known(160_009).is_err());
+        assert!(
+            options()
+                .is_known_to(ServerVersion::from_number(140_000))
+                .is_ok()
+        );
+    }
+
+    #[test]
     fn options_are_in_parentheses_from_15_on() {
         let spread = BaseBackupOptions {
             checkpoint: Checkpoint::Spread,
@@ -133,12 +178,14 @@ mod tests {
             max_rate_kib: None,
             manifest_checksums: ManifestChecksums::None,
             compression: "zstd:1".parse().unwrap(),
+            pages: BackupPages::Changed,
             ..options()
         };
         assert_eq!(
-            spread.command(ServerVersion::from_number(150_000)),
+            spread.command(ServerVersion::from_number(170_000)),
             "BASE_BACKUP (LABEL 'it''s', PROGRESS, MANIFEST 'yes', MANIFEST_CHECKSUMS 'NONE', \
-             COMPRESSION 'zstd', COMPRESSION_DETAIL 'level=1', WAIT false, CHECKPOINT 'spread')"
+             COMPRESSION 'zstd', COMPRESSION_DETAIL 'level=1', INCREMENTAL true, WAIT false, \
+             CHECKPOINT 'spread')"
         );
     }
 }
