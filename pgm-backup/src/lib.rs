@@ -3,7 +3,7 @@
 //! Modules in reading order: [`label`](BackupLabel) and [`Context`] are the words, `repository` is the layout with its
 //! locks, staging areas and sweeps, [`catalog`] says which backups there are, [`manifest`] where each page of one
 //! rests, [`mod@backup`] takes one, [`restore`] gives one back, [`verify`] looks whether that would work, and [`mod@delete`]
-//! removes one. [`marks`] are what people say about a backup. This crate never reads a configuration file, the home
+//! removes one; [`window`] says from where to where a server can be restored. [`marks`] are what people say about a backup. This crate never reads a configuration file, the home
 //! directory or the terminal: it takes typed options and reports progress through a value.
 //!
 //! ```no_run
@@ -45,6 +45,7 @@ pub mod restore;
 pub mod retention;
 pub mod transfer;
 pub mod verify;
+pub mod window;
 
 pub use backup::{
     BackupOutcome, BackupRequest, BackupTarget, Coverage, Incremental, NoArchive, Resume,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::mode::ServerMode;
 use crate::response::DaemonStatus;
 use crate::verify::ProvenRecovery;
+use crate::window::RecoveryWindow;
 
 /// The status, and what is looked up for it besides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,9 @@ pub struct ServerDetails {
     pub timelines: Vec<WalStretch>,
     /// The backup from which the oldest point can be restored, when there is a sound one.
     pub oldest_backup: Option<RestorePoint>,
+    /// From where to where it can be restored, oldest first.
+    #[serde(default)]
+    pub windows: Vec<RecoveryWindow>,
     /// The newest sound backup.
     pub newest_backup: Option<RestorePoint>,
     /// What is proven of its recovery: the last moment, and how long it took.

@@ -38,6 +38,7 @@ mod role;
 mod settings;
 mod users;
 mod verify;
+mod window;
 
 pub use archive::{ArchiveOptions, Archived};
 pub use client::{Client, ClientError, Deadlines};
@@ -75,6 +76,7 @@ pub use verify::{
     TrialSummary, VerificationSummary, Verified, VerifiedBackup, VerifiedFile, VerifyLevel,
     VerifyOptions, VerifyOutcome,
 };
+pub use window::RecoveryWindow;
 
 /// The newest version of the protocol that this crate speaks; [`Pong`] carries the daemon's.
 pub const PROTOCOL_VERSION: u32 = 1;

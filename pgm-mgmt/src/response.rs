@@ -21,6 +21,7 @@ use crate::retention::RetentionOutcome;
 use crate::settings::{Reloaded, SettingList, SettingSet};
 use crate::users::UsersReloaded;
 use crate::verify::{Finding, TrialSummary, VerificationSummary, Verified};
+use crate::window::RecoveryWindow;
 
 /// The answer to a request that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +163,10 @@ pub struct ServerStatus {
     pub last_error_at: Option<String>,
     /// Holes in the archive.
     pub gaps: Vec<Gap>,
+    /// The newest stretch to any point of which it can be restored. With a repository that is no local folder it is looked up
+    /// only when details are asked for.
+    #[serde(default)]
+    pub window: Option<RecoveryWindow>,
     /// How each repository is, the one named `default` first.
     #[serde(default)]
     pub repositories: Vec<RepositoryStatus>,
@@ -328,6 +333,9 @@ pub struct ServerBackups {
     pub backups: Vec<BackupSummary>,
     /// Holes in the server's archived WAL.
     pub gaps: Vec<Gap>,
+    /// From where to where it can be restored, oldest first, with the first repository that can be looked at.
+    #[serde(default)]
+    pub windows: Vec<RecoveryWindow>,
     /// Repositories that could not be looked at.
     #[serde(default)]
     pub unreadable: Vec<UnreadableRepository>,
@@ -372,6 +380,9 @@ pub struct UnreadableRepository {
 pub struct BackupDetails {
     /// The line of the list.
     pub summary: BackupSummary,
+    /// From where to where a server can be restored with it; none when it cannot become consistent.
+    #[serde(default)]
+    pub window: Option<RecoveryWindow>,
     /// Its packs: names and sizes.
     pub packs: u64,
     /// How the server sent its files, in words: `as they are`, `compressed with zstd:1`.

@@ -24,8 +24,17 @@ pub struct PlannedRestore {
     pub timeline: TimelineId,
     /// Where recovery begins.
     pub start_lsn: Lsn,
+    /// The first point that can be restored with this backup.
+    #[serde(default)]
+    pub consistent_lsn: Lsn,
+    /// When that was.
+    #[serde(default)]
+    pub consistent_time: String,
     /// How far the archived WAL reaches on that timeline.
     pub reachable_lsn: Option<Lsn>,
+    /// When the last commit before that was, by the server's clock.
+    #[serde(default)]
+    pub reachable_time: Option<String>,
     /// Packs to read.
     pub packs: u64,
     /// Bytes to read from them.

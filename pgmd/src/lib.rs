@@ -32,4 +32,5 @@ pub mod shared_state;
 pub mod supervisor;
 pub mod tarball;
 pub mod trial;
+pub mod windows;
 pub mod worker;

@@ -1,8 +1,8 @@
 //! What clients are told of backups: their catalog entries, marks and verifications.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use pgm_backup::Repository;
 use pgm_backup::catalog::{
     BackupEntry, BackupKind, BackupMethod, BackupStatus as EntryStatus, BackupWal, DamagedEntry,
     DataChecksums, ObjectChecksum, Sent, TablespaceEntry,
@@ -10,16 +10,20 @@ use pgm_backup::catalog::{
 use pgm_backup::marks::{FoundMarks, Retention};
 use pgm_backup::verify::Level;
 use pgm_backup::verify::verification::{self, Area, CheckResult, Outcome, Verification};
+use pgm_backup::{Catalog, Repository};
 use pgm_mgmt::{
     Annotation, BackupChoice, BackupDetails, BackupList, BackupStatus, BackupSummary, BasisSummary,
-    CheckOutcome, Error, ErrorCode, Finding, FindingArea, Gap, ProvenRecovery, ServerBackups,
+    CheckOutcome, Error, ErrorCode, Finding, FindingArea, ProvenRecovery, ServerBackups,
     TablespaceSummary, TrialCheck, TrialSummary, UnreadableRepository, VerificationSummary,
     VerifyLevel, VerifyOutcome,
 };
 use pgm_proto::{Lsn, RepositoryName, ServerName, ServerVersion, TimelineId};
 
 use crate::place::{RepositoryPlace, RepositoryTarget};
-use crate::repository::{self, failure, second};
+use pgm_wal::archive::ArchiveError;
+
+use crate::repository::{self, chain, failure, second};
+use crate::windows::ServerWal;
 
 /// A backup in a line, without what was said of it later.
 pub fn summary(entry: &BackupEntry) -> BackupSummary {
@@ -84,6 +88,7 @@ pub fn details(repository: &Repository, entry: &BackupEntry) -> Result<BackupDet
     let newest = said.verifications.first();
     Ok(BackupDetails {
         summary: said.complete(summary(entry)),
+        window: None,
         packs: entry.size.packs.into(),
         reused_packs: entry.reused.packs.into(),
         sent: sent(&entry.sent),
@@ -115,6 +120,14 @@ pub fn details(repository: &Repository, entry: &BackupEntry) -> Result<BackupDet
 
 /// The backups of a server, oldest first; damaged ones are listed, not hidden.
 pub fn backups(repository: &Repository, server: &ServerName) -> Result<Vec<BackupSummary>, Error> {
+    Ok(catalog(repository, server)?.1)
+}
+
+/// The catalog of a server, and its backups as [`backups`] has them.
+pub fn catalog(
+    repository: &Repository,
+    server: &ServerName,
+) -> Result<(Catalog, Vec<BackupSummary>), Error> {
     let catalog = repository
         .catalog(server)
         .map_err(|error| failure(&error))?;
@@ -125,28 +138,28 @@ pub fn backups(repository: &Repository, server: &ServerName) -> Result<Vec<Backu
     let damaged = catalog.damaged().iter();
     backups.extend(damaged.map(|damaged| damaged_summary(server, damaged)));
     backups.sort_by(|one, other| one.label.cmp(&other.label));
-    Ok(backups)
+    Ok((catalog, backups))
 }
 
-/// The backups of one server that are in the repository at `place`, oldest first.
-pub fn backups_at(
+/// The catalog of one server in the repository at `place`, and its backups, oldest first.
+pub fn catalog_at(
     place: &RepositoryPlace,
     repository: &Repository,
     server: &ServerName,
-) -> Result<Vec<BackupSummary>, Error> {
-    let mut backups = backups(repository, server)?;
+) -> Result<(Catalog, Vec<BackupSummary>), Error> {
+    let (catalog, mut backups) = catalog(repository, server)?;
     for backup in &mut backups {
         backup.repository = place.name.clone();
     }
-    Ok(backups)
+    Ok((catalog, backups))
 }
 
 /// The backups of `servers` in all of `places`, oldest first; `None`: of the servers that are there. A repository that
-/// cannot be looked at is named, unless none can.
+/// cannot be looked at is named, unless none can. `spool` tells where a server's spool is.
 pub fn list(
     places: &[RepositoryPlace],
     servers: Option<Vec<ServerName>>,
-    gaps: impl Fn(&Repository, &ServerName) -> Result<Vec<Gap>, Error>,
+    spool: impl Fn(&ServerName) -> Option<PathBuf>,
 ) -> Result<BackupList, Error> {
     let mut opened = Vec::new();
     let mut failed = Vec::new();
@@ -174,11 +187,26 @@ pub fn list(
             server,
             backups: Vec::new(),
             gaps: Vec::new(),
+            windows: Vec::new(),
             unreadable: failed.iter().map(unreadable).collect(),
         };
-        for (place, repository) in &opened {
-            match backups_at(place, repository, &listed.server) {
-                Ok(backups) => listed.backups.extend(backups),
+        let spool = spool(&listed.server);
+        for (index, (place, repository)) in opened.iter().enumerate() {
+            match catalog_at(place, repository, &listed.server) {
+                Ok((catalog, backups)) => {
+                    if index == 0
+                        && let Err(error) = look_at_wal(
+                            &mut listed,
+                            repository,
+                            spool.as_deref(),
+                            &catalog,
+                            &backups,
+                        )
+                    {
+                        listed.unreadable.push(unreadable(&(place, error)));
+                    }
+                    listed.backups.extend(backups);
+                }
                 Err(error) if opened.len() > 1 => {
                     listed.unreadable.push(unreadable(&(place, error)));
                 }
@@ -188,14 +216,35 @@ pub fn list(
         listed
             .backups
             .sort_by(|one, other| one.label.cmp(&other.label));
-        if let Some((_, first)) = opened.first() {
-            listed.gaps = gaps(first, &listed.server)?;
-        }
         Ok(listed)
     });
     Ok(BackupList {
         servers: servers.collect::<Result<_, Error>>()?,
     })
+}
+
+/// What the WAL of a server means for its backups.
+fn look_at_wal(
+    listed: &mut ServerBackups,
+    repository: &Repository,
+    spool: Option<&Path>,
+    catalog: &Catalog,
+    backups: &[BackupSummary],
+) -> Result<(), Error> {
+    let look = || {
+        let wal = ServerWal::look(repository, &listed.server, spool)?;
+        Ok((wal.gaps(), wal.windows(catalog.backups(), backups)?))
+    };
+    (listed.gaps, listed.windows) = look().map_err(|error: ArchiveError| unreadable_wal(&error))?;
+    Ok(())
+}
+
+fn unreadable_wal(error: &ArchiveError) -> Error {
+    Error {
+        code: ErrorCode::Repository,
+        text: chain(error),
+        hint: error.hint(),
+    }
 }
 
 fn servers_in(opened: &[(&RepositoryPlace, Repository)]) -> Result<Vec<ServerName>, Error> {
@@ -222,15 +271,20 @@ pub fn first<T>(
     Err(failed.unwrap_or_else(|| Error::new(ErrorCode::Internal, "no repository was named")))
 }
 
-/// Everything about a backup in the repository at `place`.
+/// Everything about a backup in the repository at `place`; `spool` is the server's.
 pub fn info(
     place: &RepositoryPlace,
     server: &ServerName,
     backup: &BackupChoice,
+    spool: Option<&Path>,
 ) -> Result<BackupDetails, Error> {
     let repository = repository::open(place).map_err(|error| failure(&error))?;
     let entry = repository::find(&repository, server, backup)?;
     let mut details = details(&repository, &entry)?;
+    let windows = ServerWal::look(&repository, server, spool)
+        .and_then(|wal| wal.windows(&[entry], &[]))
+        .map_err(|error| unreadable_wal(&error))?;
+    details.window = windows.into_iter().next();
     details.summary.repository = place.name.clone();
     Ok(details)
 }

@@ -19,8 +19,9 @@ use pgm_wal::archive::Archive;
 
 use crate::operations::{choice, refuse_unknown};
 use crate::place::RepositoryPlace;
-use crate::repository::{self, chain, failure};
+use crate::repository::{self, chain, failure, second};
 use crate::restore_command::{Needed, program_beside, restore_command};
+use crate::windows::microsecond;
 
 /// A restore that is planned: its target can be reached.
 #[derive(Debug)]
@@ -234,7 +235,14 @@ fn planned(plan: &RestorePlan) -> PlannedRestore {
         stops_before,
         timeline: plan.timeline,
         start_lsn: plan.start_lsn(),
+        consistent_lsn: entry.end_lsn,
+        consistent_time: second(entry.stopped),
         reachable_lsn: plan.reach.as_ref().map(|reach| reach.end),
+        reachable_time: plan
+            .reach
+            .as_ref()
+            .and_then(|reach| reach.last_commit)
+            .map(microsecond),
         packs: entry.size.packs.into(),
         stored_bytes: entry.size.stored_bytes,
         raw_bytes: entry.size.raw_bytes,
@@ -249,7 +257,7 @@ fn transactions(plan: &RestorePlan) -> (Option<PlannedTransaction>, Option<Plann
     let told = |xid, lsn, time: jiff::Timestamp| PlannedTransaction {
         xid,
         lsn,
-        time: time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
+        time: microsecond(time),
     };
     let Some(commits) = &plan.commits else {
         return (None, None);

@@ -91,7 +91,10 @@ fn work(cluster: &Cluster, pgmd: &Pgmd, round: u32) -> Lsn {
 
 #[test]
 fn digests_say_what_the_wal_says_and_a_plan_names_its_commit() {
-    let cluster = Cluster::builder(Major::V17).start();
+    // Nothing commits but the test.
+    let cluster = Cluster::builder(Major::V17)
+        .setting("autovacuum", "off")
+        .start();
     let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
     pgmd.start();
     pgmd.wait_streaming("main");
@@ -119,6 +122,7 @@ fn digests_say_what_the_wal_says_and_a_plan_names_its_commit() {
     }
 
     the_commit_is_named(&cluster, &pgmd);
+    the_window_has_true_ends(&cluster, &mut pgmd);
     // Without digests, and with damaged ones, the same is read from the WAL.
     for (number, entry) in fs::read_dir(&summaries).unwrap().flatten().enumerate() {
         if number % 2 == 0 {
@@ -154,4 +158,64 @@ fn the_commit_is_named(cluster: &Cluster, pgmd: &Pgmd) {
     ]);
     assert_eq!(plan["last_commit"]["xid"].to_string(), before, "{plan}");
     assert_eq!(plan["stops_before"]["xid"].to_string(), after, "{plan}");
+}
+
+/// A window ends with the last commit: that moment can be restored, the next microsecond cannot.
+fn the_window_has_true_ends(cluster: &Cluster, pgmd: &mut Pgmd) {
+    let last =
+        cluster.value("insert into moments values (2, pg_current_xact_id()::text) returning xid");
+    pgmd.wait_durable("main", &cluster.value("select pg_current_wal_flush_lsn()"));
+
+    let details = pgmd.json(&["info", "main", "newest"]);
+    let window = details["window"].clone();
+    assert_eq!(window["last_commit"]["xid"].to_string(), last, "{details}");
+    assert_eq!(window["from_lsn"], details["summary"]["end_lsn"]);
+    assert_eq!(window["from_time"], details["summary"]["stopped"]);
+    assert_eq!(pgmd.status("main")["window"], window);
+    let listed = || pgmd.json(&["list-backup", "main"])["servers"][0]["windows"].clone();
+    assert_eq!(listed(), serde_json::json!([window]));
+
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let time = text(&window["last_commit"]["time"]);
+    let text = format!(
+        "restorable from {} ({}) to {time} ({}), timeline 1",
+        text(&window["from_time"]),
+        text(&window["from_lsn"]),
+        text(&window["to_lsn"])
+    );
+    let shown = pgmd.cli_ok(&["list-backup", "main"]);
+    assert!(shown.contains(&text), "{shown}");
+
+    let here = Scratch::new("ends");
+    let data = here.join("data");
+    let plan = |time: &str| {
+        let data = data.to_str().unwrap();
+        pgmd.cli(&[
+            "restore",
+            "main",
+            "newest",
+            data,
+            "--target-time",
+            time,
+            "--plan",
+        ])
+    };
+    let planned = plan(&time);
+    assert_eq!(planned.status, 0, "{planned:?}");
+    assert!(
+        planned.stdout.contains(&format!("to {time}")),
+        "{planned:?}"
+    );
+    let later = format!("select (timestamptz '{time}' + interval '1 microsecond')::text");
+    assert_ne!(plan(&cluster.value(&later)).status, 0);
+
+    // Without the daemon it is told from the spool, too.
+    pgmd.stop();
+    let listed = pgmd.json(&["list-backup", "main"]);
+    assert_eq!(
+        listed["servers"][0]["windows"][0]["last_commit"],
+        window["last_commit"]
+    );
+    pgmd.start();
+    pgmd.wait_streaming("main");
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use pgm_mgmt::{BackupChoice, BackupDetails, Request, Response};
 
 use super::list_backup::status;
-use super::{Cx, daemon, offline, verify};
+use super::{Cx, daemon, offline, verify, window};
 use crate::arguments::{Format, InfoArguments};
 use crate::error::CliError;
 use crate::output::stdout::out;
@@ -61,6 +61,9 @@ fn print_details(details: &BackupDetails) {
     optional("Checkpoint LSN", details.checkpoint_lsn.as_ref());
     line("Start LSN", &summary.start_lsn);
     line("End LSN", &summary.end_lsn);
+    for (name, text) in window::lines(details) {
+        line(name, &text);
+    }
     line(
         "WAL",
         &format!(

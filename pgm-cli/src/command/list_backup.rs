@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pgm_mgmt::{BackupList, BackupStatus, Request, Response, ServerBackups};
 
-use super::{Cx, daemon, offline, verify};
+use super::{Cx, daemon, offline, verify, window};
 use crate::arguments::{Format, ListBackupArguments, Order};
 use crate::error::CliError;
 use crate::output::stdout::{out, out_text};
@@ -94,6 +94,9 @@ fn print_remarks(server: &ServerBackups) {
             failed.repository,
             failed.error
         );
+    }
+    for one in &server.windows {
+        out!("{}: restorable {}", server.server, window::in_words(one));
     }
     for gap in &server.gaps {
         out!(

@@ -36,6 +36,7 @@ mod wal_receive;
 mod wal_source;
 mod wal_summary;
 mod wal_verify;
+mod window;
 
 pub(crate) use wal_receive::connection_defaults;
 

@@ -3,18 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pgm_backup::{Context, Progress, ProgressSink, Repository};
-use pgm_mgmt::{BackupChoice, BackupDetails, BackupList, ClientError, Error, ErrorCode, Gap};
+use pgm_mgmt::{BackupChoice, BackupDetails, BackupList, ClientError, Error};
 use pgm_proto::{ServerName, SystemId};
 use pgm_storage::Cancel;
-use pgm_wal::Spool;
-use pgm_wal::archive::{Archive, ArchiveError};
 use pgmd::config::Config;
 use pgmd::listing;
 use pgmd::operations::{self, Place};
 use pgmd::repository;
 
 use super::{At, Cx};
-use crate::error::{CliError, Failure, chain};
+use crate::error::{CliError, Failure};
 use crate::output::progress::Bar;
 
 /// Carries out an operation on a server's part of the repository in this process, with a progress bar.
@@ -72,15 +70,7 @@ pub(super) fn list(cx: &Cx, server: Option<&ServerName>) -> Result<BackupList, C
         (None, Some(config)) => Some(config.servers.keys().cloned().collect()),
         (None, None) => None,
     };
-    let gaps = |repository: &Repository, server: &ServerName| {
-        let archive = Archive::new(Arc::clone(repository.storage()), server.clone());
-        gaps(&at, &archive).map_err(|error| Error {
-            code: ErrorCode::Repository,
-            text: chain(&error),
-            hint: error.hint(),
-        })
-    };
-    listing::list(&at.places(), servers, gaps).map_err(refused)
+    listing::list(&at.places(), servers, |server| at.spool_of(server)).map_err(refused)
 }
 
 /// Everything about one backup.
@@ -91,7 +81,11 @@ pub(super) fn info(
 ) -> Result<BackupDetails, CliError> {
     let at = cx.at()?;
     at.known(server)?;
-    listing::first(&at.targets, |place| listing::info(place, server, backup)).map_err(refused)
+    let spool = at.spool_of(server);
+    listing::first(&at.targets, |place| {
+        listing::info(place, server, backup, spool.as_deref())
+    })
+    .map_err(refused)
 }
 
 /// The system that the repository holds under a server's name; none when there is no repository yet.
@@ -106,25 +100,6 @@ pub(super) fn system_id(
         Err(error) => return Err(error),
     };
     Ok(record.map(|record| record.system_id))
-}
-
-fn gaps(at: &At, archive: &Archive) -> Result<Vec<Gap>, ArchiveError> {
-    let spool = match at.spool_of(archive.server()) {
-        Some(folder) => Spool::find(folder)?,
-        None => None,
-    };
-    let Some(size) = archive.segment_size()? else {
-        return Ok(Vec::new());
-    };
-    let index = archive.index(size, spool.as_ref())?;
-    let gaps = index.gaps().into_iter();
-    Ok(gaps
-        .map(|gap| Gap {
-            timeline: gap.timeline,
-            from: gap.start,
-            to: gap.end,
-        })
-        .collect())
 }
 
 impl At {

@@ -139,8 +139,12 @@ fn print_plan(cx: &Cx, plan: &PlannedRestore) {
     line("Target", &plan.target);
     line("Timeline", &plan.timeline);
     line("From", &plan.start_lsn);
-    if let Some(lsn) = plan.reachable_lsn {
-        line("Reachable", &lsn);
+    let first = format!("from {} ({})", plan.consistent_time, plan.consistent_lsn);
+    line("Reachable", &first);
+    match (plan.reachable_lsn, &plan.reachable_time) {
+        (Some(lsn), Some(time)) => line("", &format!("to {time} ({lsn})")),
+        (Some(lsn), None) => line("", &format!("to {lsn}")),
+        (None, _) => {}
     }
     line(
         "Data",

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use pgm_mgmt::{DaemonStatus, RepositoryStatus, Request, Response, ServerStatus};
 use pgm_proto::Lsn;
 
-use super::{Cx, daemon, progress, status_details};
+use super::{Cx, daemon, progress, status_details, window};
 use crate::arguments::{Format, StatusArguments};
 use crate::error::CliError;
 use crate::output::stdout::{out, out_text};
@@ -50,6 +50,13 @@ pub(super) fn print_status(status: &DaemonStatus) {
     }
     out_text!("{table}");
     for server in &status.servers {
+        if let Some(window) = &server.window {
+            out!(
+                "\n{}: restorable {}",
+                server.server,
+                window::in_words(window)
+            );
+        }
         print_troubles(server);
     }
     if !status.jobs.is_empty() {

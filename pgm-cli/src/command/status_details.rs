@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use pgm_mgmt::{MediumDetails, Request, Response, RestorePoint, ServerDetails, StatusDetails};
 use pgm_proto::ServerName;
 
-use super::{Cx, daemon, status, verify};
+use super::{Cx, daemon, status, verify, window};
 use crate::arguments::Format;
 use crate::error::CliError;
 use crate::output::stdout::out;
@@ -83,8 +83,12 @@ fn print_server(server: &ServerDetails) {
         } = point;
         format!("from {from_time} ({from_lsn}), backup {label}")
     };
+    for (index, one) in server.windows.iter().enumerate() {
+        let head = if index == 0 { "Restorable" } else { "" };
+        line(head, &window::in_words(one));
+    }
     if let Some(oldest) = &server.oldest_backup {
-        line("Restorable", &point(oldest));
+        line("Oldest", &point(oldest));
     }
     if let Some(newest) = &server.newest_backup {
         line("Newest", &point(newest));

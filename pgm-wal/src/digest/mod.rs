@@ -17,6 +17,7 @@
 
 mod changes;
 mod digester;
+mod last;
 #[cfg(test)]
 mod tests;
 mod times;
@@ -32,6 +33,7 @@ use crate::{SegmentName, SegmentSize};
 
 pub use changes::{ChangesError, changes};
 pub use digester::Digester;
+pub use last::last_commit;
 pub use times::{LastBefore, transactions};
 
 const MAGIC: [u8; 4] = *b"PGMD";

@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use pgm_proto::Lsn;
 
 use super::changes::{ChangesError, timeline_of};
-use super::{Commit, Transactions};
+use super::{Commit, Digest, Transactions};
 use crate::archive::{Archive, ArchiveSource};
 use crate::record::{Record, RecordReader, StopPoint, Target, TransactionEnd, TransactionKind};
 use crate::{History, SegmentName, SegmentSize, Spool};
 
 /// How many segments without a commit are gone back over.
-const BACK_MAX: usize = 64;
+pub(super) const BACK_MAX: usize = 64;
 /// The clock of a server is not the order of its WAL: so many segments before are looked at, too.
 const DISORDER: usize = 2;
 
@@ -34,15 +34,7 @@ pub fn transactions(
     (from, to): (Lsn, Lsn),
     target: &Target,
 ) -> Result<LastBefore, ChangesError> {
-    let way = Way {
-        archive,
-        spool,
-        history,
-        size,
-        from,
-        first: size.round_down(from),
-        count: segments(from, to, size),
-    };
+    let way = Way::new(archive, spool, history, size, (from, to));
     let later = |transactions: &Transactions| match (transactions.times, target) {
         (Some((_, latest)), Target::Time { time, inclusion }) => {
             is_later(latest, *time, *inclusion)
@@ -80,17 +72,42 @@ fn segments(from: Lsn, to: Lsn, size: SegmentSize) -> usize {
 }
 
 /// The segments from a backup to the end of the WAL.
-struct Way<'a> {
+pub(super) struct Way<'a> {
     archive: &'a Archive,
     spool: Option<&'a Spool>,
     history: &'a History,
     size: SegmentSize,
     from: Lsn,
+    to: Lsn,
     first: Lsn,
     count: usize,
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    pub(super) fn new(
+        archive: &'a Archive,
+        spool: Option<&'a Spool>,
+        history: &'a History,
+        size: SegmentSize,
+        (from, to): (Lsn, Lsn),
+    ) -> Self {
+        Self {
+            archive,
+            spool,
+            history,
+            size,
+            from,
+            to,
+            first: size.round_down(from),
+            count: segments(from, to, size),
+        }
+    }
+
+    /// The numbers of the segments, counted from the first.
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.count).rev()
+    }
+
     fn start(&self, number: usize) -> Lsn {
         self.first + number as u64 * self.size.bytes()
     }
@@ -101,23 +118,42 @@ impl Way<'_> {
         Ok(RecordReader::seek(source, history, from.max(self.from))?)
     }
 
-    /// The transactions of a segment.
-    fn of(&self, number: usize) -> Result<Transactions, ChangesError> {
+    fn name(&self, number: usize) -> SegmentName {
         let start = self.start(number);
-        let timeline = timeline_of(self.history, start, self.size);
-        let name = SegmentName::at(timeline, start, self.size);
-        if let Some(digest) = self.archive.digest(name, self.size)? {
-            return Ok(digest.transactions);
-        }
+        SegmentName::at(
+            timeline_of(self.history, start, self.size),
+            start,
+            self.size,
+        )
+    }
+
+    /// The digest of a segment; `None` when there is none, or it says more than what is asked for.
+    pub(super) fn digest(&self, number: usize) -> Result<Option<Digest>, ChangesError> {
+        let name = self.name(number);
+        let digest = self.archive.digest(name, self.size)?;
+        Ok(digest.filter(|_| name.end(self.size) <= self.to))
+    }
+
+    /// The transactions that end in records which begin in a segment, and before `until`.
+    pub(super) fn read(&self, number: usize, until: Lsn) -> Result<Transactions, ChangesError> {
+        let until = until.min(self.name(number).end(self.size));
         let mut transactions = Transactions::default();
-        let mut reader = self.reader(start)?;
+        let mut reader = self.reader(self.start(number))?;
         while let Some(record) = reader.next()? {
-            if record.lsn >= name.end(self.size) {
+            if record.lsn >= until {
                 break;
             }
             transactions.add(&record);
         }
         Ok(transactions)
+    }
+
+    /// The transactions of a segment.
+    fn of(&self, number: usize) -> Result<Transactions, ChangesError> {
+        match self.digest(number)? {
+            Some(digest) => Ok(digest.transactions),
+            None => self.read(number, self.to),
+        }
     }
 
     /// The transactions of the newest segment up to `number` in which any ended, but not before `low`.

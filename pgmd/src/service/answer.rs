@@ -222,7 +222,6 @@ async fn list(
     if let Some(server) = &server {
         daemon.server(server)?;
     }
-    let receivers = daemon.receivers();
     let targets = on.all(&config)?;
     let servers: Vec<ServerName> = match server {
         Some(server) => vec![server],
@@ -230,13 +229,8 @@ async fn list(
     };
     blocking(move || {
         let places: Vec<RepositoryPlace> = targets.into_iter().map(|target| target.place).collect();
-        let gaps = |_: &_, server: &ServerName| {
-            let receiver = receivers.iter().find(|receiver| receiver.server == *server);
-            Ok(receiver
-                .map(|receiver| receiver.gaps.clone())
-                .unwrap_or_default())
-        };
-        listing::list(&places, Some(servers), gaps).map(Response::Backups)
+        let spool = |server: &ServerName| Some(config.spool_of(server));
+        listing::list(&places, Some(servers), spool).map(Response::Backups)
     })
     .await
 }
@@ -248,9 +242,13 @@ async fn backup_details(
     backup: BackupChoice,
 ) -> Result<Response, Error> {
     daemon.server(&server)?;
-    let targets = on.all(&daemon.config())?;
+    let config = daemon.config();
+    let targets = on.all(&config)?;
+    let spool = config.spool_of(&server);
     blocking(move || {
-        let details = listing::first(&targets, |place| listing::info(place, &server, &backup))?;
+        let details = listing::first(&targets, |place| {
+            listing::info(place, &server, &backup, Some(&spool))
+        })?;
         Ok(Response::Backup(Box::new(details)))
     })
     .await

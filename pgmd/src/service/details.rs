@@ -11,7 +11,6 @@ use pgm_mgmt::{
 };
 use pgm_proto::ServerName;
 use pgm_storage::{LocalStorage, Storage as _};
-use pgm_wal::Spool;
 use pgm_wal::archive::{Archive, ArchiveError};
 
 use super::answer::blocking;
@@ -19,8 +18,9 @@ use super::status;
 use crate::config::Config;
 use crate::known_repository;
 use crate::listing;
-use crate::repository::{self, chain};
+use crate::repository::chain;
 use crate::supervisor::Daemon;
+use crate::windows::ServerWal;
 
 /// The details of all servers, or of one.
 pub(super) async fn details(
@@ -66,6 +66,7 @@ fn facts(daemon: &Daemon, server: &pgm_mgmt::ServerStatus) -> ServerDetails {
         spool_bytes: server.spool_bytes,
         timelines: Vec::new(),
         oldest_backup: None,
+        windows: Vec::new(),
         newest_backup: None,
         proven: None,
         repository_error: None,
@@ -103,27 +104,32 @@ fn look_up_server(
     repository: &Repository,
     details: &mut ServerDetails,
 ) -> Result<(), String> {
-    let backups = repository::backups(repository, &details.server).map_err(|error| error.text)?;
+    let (catalog, backups) =
+        listing::catalog(repository, &details.server).map_err(|error| error.text)?;
     details.backup_raw_bytes = backups.iter().map(|backup| backup.raw_bytes).sum();
     details.backup_stored_bytes = backups.iter().map(|backup| backup.stored_bytes).sum();
     let sound = |backup: &&BackupSummary| backup.status != BackupStatus::Damaged;
     details.oldest_backup = backups.iter().find(sound).map(point);
     details.newest_backup = backups.iter().rev().find(sound).map(point);
     details.proven = listing::proven(&backups);
-    look_up_wal(config, repository, details).map_err(|error| chain(&error))
+    let spool = config.spool_of(&details.server);
+    ServerWal::look(repository, &details.server, Some(&spool))
+        .and_then(|wal| {
+            details.windows = wal.windows(catalog.backups(), &backups)?;
+            look_up_wal(repository, &wal, details)
+        })
+        .map_err(|error| chain(&error))
 }
 
 fn look_up_wal(
-    config: &Config,
     repository: &Repository,
+    wal: &ServerWal,
     details: &mut ServerDetails,
 ) -> Result<(), ArchiveError> {
-    let archive = Archive::new(Arc::clone(repository.storage()), details.server.clone());
-    let spool = Spool::find(config.spool_of(&details.server))?;
-    let Some(size) = archive.segment_size()? else {
+    let Some(index) = wal.index() else {
         return Ok(());
     };
-    let index = archive.index(size, spool.as_ref())?;
+    let archive = Archive::new(Arc::clone(repository.storage()), details.server.clone());
     let intervals = index.intervals().into_iter();
     let stretches = intervals.map(|interval| WalStretch {
         timeline: interval.timeline,
@@ -131,7 +137,7 @@ fn look_up_wal(
         to: interval.end,
     });
     details.timelines = stretches.collect();
-    archive.list(size, &mut |_, bytes| {
+    archive.list(index.segment_size(), &mut |_, bytes| {
         details.wal_objects += 1;
         details.wal_stored_bytes += bytes;
         ControlFlow::Continue(())

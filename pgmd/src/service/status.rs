@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pgm_mgmt::{
-    BackupStatus, BackupSummary, DaemonStatus, Error, ErrorCode, RepositoryStatus, ServerMode,
-    ServerState, ServerStatus,
+    BackupStatus, BackupSummary, DaemonStatus, Error, ErrorCode, RecoveryWindow, RepositoryStatus,
+    ServerMode, ServerState, ServerStatus,
 };
 use pgm_proto::{Lsn, RepositoryName, ServerName};
 use pgm_storage::{LocalStorage, Storage as _};
@@ -20,6 +20,7 @@ use crate::listing;
 use crate::place::RepositoryPlace;
 use crate::repository::{self, second};
 use crate::supervisor::{Daemon, ReceiverView};
+use crate::windows::ServerWal;
 
 /// How long a repository may take to answer. Who asks how things are must not wait for one that does not.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Catalog {
     /// The backups of each server.
     servers: BTreeMap<ServerName, Result<Vec<BackupSummary>, Error>>,
+    /// The newest recovery window of each server, where looking which WAL there is costs next to nothing.
+    windows: BTreeMap<ServerName, RecoveryWindow>,
     /// Where that means something.
     free_bytes: Option<u64>,
 }
@@ -140,12 +143,28 @@ fn look(
 ) -> Result<Catalog, Error> {
     let repository = known_repository::open(place, &config.spool)
         .map_err(|error| repository::failure(&error))?;
-    let catalogs = servers.into_iter().map(|server| {
-        let backups = listing::backups_at(place, &repository, &server);
-        (server, backups)
-    });
+    let mut windows = BTreeMap::new();
+    let mut catalogs = BTreeMap::new();
+    for server in servers {
+        let listed = listing::catalog_at(place, &repository, &server);
+        if place.folder().is_some()
+            && let Ok((catalog, backups)) = &listed
+        {
+            let spool = config.spool_of(&server);
+            // A window that cannot be told is none; what is wrong with the repository is told elsewhere.
+            let found = ServerWal::look(&repository, &server, Some(&spool))
+                .and_then(|wal| wal.windows(catalog.backups(), backups));
+            windows.extend(
+                found
+                    .ok()
+                    .and_then(|mut all| Some((server.clone(), all.pop()?))),
+            );
+        }
+        catalogs.insert(server, listed.map(|(_, backups)| backups));
+    }
     Ok(Catalog {
-        servers: catalogs.collect(),
+        servers: catalogs,
+        windows,
         free_bytes: repository
             .storage()
             .space()
@@ -197,6 +216,7 @@ fn server(
         hint: None,
         last_error_at: None,
         gaps: Vec::new(),
+        window: window(name, asked),
         repositories,
         backups: backups.len() as u64,
         damaged_backups: damaged(&backups),
@@ -207,6 +227,12 @@ fn server(
         fill(&mut status, receiver);
     }
     status
+}
+
+/// The window that the first repository opens which can be looked at.
+fn window(server: &ServerName, asked: &[Asked]) -> Option<RecoveryWindow> {
+    let first = asked.iter().find_map(|asked| asked.answer.as_ref().ok())?;
+    first.windows.get(server).cloned()
 }
 
 /// The labels of the backups that a verification found damaged.
