@@ -290,6 +290,9 @@ pub(crate) struct StatusArguments {
     /// And settings, sizes, processes, stretches of WAL, room on the disks
     #[arg(long)]
     pub(crate) details: bool,
+    /// Exit with 1 if something needs a person: damaged backups, an error, a repository that cannot be reached
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 /// Arguments of `backup`.

@@ -98,6 +98,11 @@ fn a_schedule_verifies_within_its_budget_and_what_is_damaged_is_known_everywhere
         says(&text, "damaged backups") && says(&text, &bad),
         "{text}"
     );
+    let checked = pgmd.cli(&["status", "--check"]);
+    assert!(
+        checked.status == 1 && says(&checked.stdout, &bad),
+        "{checked:?}"
+    );
     let metric = |line: &str| {
         let address = (std::net::Ipv4Addr::LOCALHOST, port.number()).into();
         let answer = http(address, "GET /metrics HTTP/1.0\r\n\r\n");

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use pgm_mgmt::{DaemonStatus, RepositoryStatus, Request, Response, ServerStatus};
+use pgm_mgmt::{DaemonStatus, RepositoryStatus, Request, Response, ServerState, ServerStatus};
 use pgm_proto::Lsn;
 
 use super::{Cx, daemon, progress, status_details, window};
@@ -12,22 +12,40 @@ use crate::output::stdout::{out, out_text};
 use crate::output::{Table, bytes, print_json, seconds};
 
 pub(super) fn run(cx: &Cx, arguments: StatusArguments) -> Result<ExitCode, CliError> {
-    if arguments.details {
-        return status_details::run(cx, arguments.server);
-    }
-    let request = Request::Status {
-        server: arguments.server,
-    };
-    match daemon::call(cx, &request)? {
-        Response::Status(status) => {
-            match cx.format {
-                Format::Json => print_json(&status),
-                Format::Text => print_status(&status),
-            }
-            Ok(ExitCode::SUCCESS)
+    let StatusArguments {
+        server,
+        details,
+        check,
+    } = arguments;
+    if details {
+        status_details::run(cx, server.clone())?;
+        if !check {
+            return Ok(ExitCode::SUCCESS);
         }
-        other => Err(daemon::unexpected(&other)),
     }
+    let status = match daemon::call(cx, &Request::Status { server })? {
+        Response::Status(status) => status,
+        other => return Err(daemon::unexpected(&other)),
+    };
+    if !details {
+        match cx.format {
+            Format::Json => print_json(&status),
+            Format::Text => print_status(&status),
+        }
+    }
+    if check && status.servers.iter().any(needs_a_person) {
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether something of a server is not as it should be and does not pass by itself in moments.
+fn needs_a_person(server: &ServerStatus) -> bool {
+    server.state == ServerState::Error
+        || server.last_error.is_some()
+        || server.repository_error.is_some()
+        || !server.damaged_backups.is_empty()
+        || server.repositories.iter().any(|one| one.error.is_some())
 }
 
 pub(super) fn print_status(status: &DaemonStatus) {
@@ -39,8 +57,8 @@ pub(super) fn print_status(status: &DaemonStatus) {
     );
     let free = status
         .repository_free_bytes
-        .map_or_else(|| "unknown".into(), bytes);
-    out!("repository {}, {free} free\n", status.repository);
+        .map_or_else(String::new, |free| format!(", {} free", bytes(free)));
+    out!("repository {}{free}\n", status.repository);
     let mut table = Table::new([
         "SERVER", "STATE", "TIMELINE", "RECEIVED", "DURABLE", "ARCHIVED", "LAG", "RPO", "SPOOL",
         "BACKUPS", "NEWEST",
