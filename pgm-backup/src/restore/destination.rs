@@ -3,11 +3,10 @@
 //!
 //! Frames have checksums of their own; this one notices a pack that is sound and yet not the right one.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::sync::{Mutex, PoisonError};
 
 use super::error::RestoreError;
+use super::open_file::OpenFile;
 use super::roots::Roots;
 use crate::checksum::checksum_of;
 use crate::manifest::{Extent, FileEntry, FilePath};
@@ -28,6 +27,8 @@ pub(super) struct Destination {
 pub(super) enum Creation {
     /// It has been made.
     Done,
+    /// It has been made, and its room was taken.
+    WithRoom,
     /// The worker that writes its only piece.
     ByWriter,
 }
@@ -65,21 +66,22 @@ impl Destination {
     }
 
     /// Opens it for a piece.
-    pub(super) fn open(&self, roots: &Roots) -> Result<File, RestoreError> {
-        match self.creation {
-            Creation::ByWriter => roots.create(&self.path, self.mode),
-            Creation::Done => roots.open(&self.path),
-        }
+    pub(super) fn open(&self, roots: &Roots) -> Result<OpenFile, RestoreError> {
+        Ok(match self.creation {
+            Creation::ByWriter => OpenFile::growing(roots.create(&self.path, self.mode)?),
+            Creation::Done => OpenFile::growing(roots.open(&self.path)?),
+            Creation::WithRoom => OpenFile::with_room(roots.open(&self.path)?),
+        })
     }
 
     /// Writes a piece.
     pub(super) fn write(
         &self,
-        file: &File,
+        file: &mut OpenFile,
         extent: Extent,
         bytes: &[u8],
     ) -> Result<Progress, RestoreError> {
-        file.write_all_at(bytes, extent.file_offset)
+        file.write_at(bytes, extent.file_offset)
             .map_err(|error| RestoreError::file("write", self.path.as_path(), error))?;
         Ok(self.note(extent, pgm_storage::crc32c(bytes)))
     }

@@ -11,6 +11,7 @@ mod destination;
 mod end;
 mod error;
 mod export;
+mod open_file;
 mod outside;
 mod pieces;
 mod place;

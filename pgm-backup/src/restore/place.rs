@@ -17,6 +17,7 @@ use pgm_storage::{Cancel, FrameDecoder, FrameLocation, PackReader};
 
 use super::destination::{Creation, Destination, Progress};
 use super::error::RestoreError;
+use super::open_file::{FrameRoom, OpenFile};
 use super::roots::Roots;
 use crate::context::{Context, Phase};
 use crate::error::Error;
@@ -31,7 +32,7 @@ const QUEUE_FRAMES: usize = 64;
 /// Packs that a worker keeps open.
 const OPEN_PACKS_MAX: usize = 16;
 /// Files below this are not preallocated.
-const PREALLOCATE_MIN: u64 = 4 << 20;
+const PREALLOCATE_MIN: u64 = 2 << 20;
 /// The file without which PostgreSQL does not start.
 pub(super) const CONTROL_FILE: &[u8] = b"global/pg_control";
 
@@ -184,14 +185,14 @@ impl Dispatcher<'_> {
     }
 
     fn file(&mut self, file: FileEntry) -> Result<(), RestoreError> {
-        let creation = if file.extents.len() == 1 {
-            Creation::ByWriter
-        } else {
-            Creation::Done
+        let creation = match file.extents.len() {
+            1 => Creation::ByWriter,
+            _ if file.size < PREALLOCATE_MIN => Creation::Done,
+            _ => Creation::WithRoom,
         };
-        if creation == Creation::Done {
+        if creation != Creation::ByWriter {
             let made = self.shared.roots.create(&file.path, file.mode)?;
-            if file.size >= PREALLOCATE_MIN {
+            if creation == Creation::WithRoom {
                 preallocate(&made, file.size).map_err(|error| {
                     RestoreError::file("make room for", file.path.as_path(), error)
                 })?;
@@ -250,9 +251,9 @@ struct Worker {
     decoder: FrameDecoder,
     packs: HashMap<u32, PackReader>,
     stored: Vec<u8>,
-    raw: Vec<u8>,
+    room: FrameRoom,
     /// The file written to last: the next piece is often its neighbour.
-    file: Option<(Arc<Destination>, File)>,
+    file: Option<(Arc<Destination>, OpenFile)>,
 }
 
 impl Shared<'_> {
@@ -282,7 +283,7 @@ impl Shared<'_> {
             decoder,
             packs: HashMap::new(),
             stored: Vec::new(),
-            raw: Vec::new(),
+            room: FrameRoom::new(),
             file: None,
         })
     }
@@ -304,10 +305,11 @@ impl Shared<'_> {
 
     fn carry_out(&self, worker: &mut Worker, job: &Job) -> Result<(), RestoreError> {
         self.check_stop()?;
-        self.read_frame(worker, job)?;
+        let raw_bytes = self.read_frame(worker, job)?;
+        let raw = &worker.room.bytes()[..raw_bytes];
         for piece in &job.pieces {
             let (start, length) = (piece.extent.start as usize, piece.extent.length as usize);
-            let bytes = worker.raw.get(start..).and_then(|rest| rest.get(..length));
+            let bytes = raw.get(start..).and_then(|rest| rest.get(..length));
             let bytes = bytes.ok_or_else(|| {
                 self.damaged(piece.destination.path(), "an extent leaves its frame")
             })?;
@@ -326,7 +328,7 @@ impl Shared<'_> {
 
     fn write(
         &self,
-        open: &mut Option<(Arc<Destination>, File)>,
+        open: &mut Option<(Arc<Destination>, OpenFile)>,
         piece: &Piece,
         bytes: &[u8],
     ) -> Result<(), RestoreError> {
@@ -354,7 +356,8 @@ impl Shared<'_> {
         }
     }
 
-    fn read_frame(&self, worker: &mut Worker, job: &Job) -> Result<(), RestoreError> {
+    /// Gives how many raw bytes the frame has.
+    fn read_frame(&self, worker: &mut Worker, job: &Job) -> Result<usize, RestoreError> {
         if !worker.packs.contains_key(&job.pack) {
             if worker.packs.len() >= OPEN_PACKS_MAX {
                 worker.packs.clear();
@@ -367,11 +370,11 @@ impl Shared<'_> {
                 label: self.source.label,
                 reason: format!("pack {} has no frame at {}", job.pack, job.frame_offset),
             })?;
-        pack.read(
+        pack.read_into(
             location,
             &mut worker.decoder,
             &mut worker.stored,
-            &mut worker.raw,
+            worker.room.bytes_mut(),
         )
         .map_err(|error| RestoreError::Repository(error.into()))
     }

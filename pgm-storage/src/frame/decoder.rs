@@ -35,23 +35,32 @@ impl FrameDecoder {
     }
 
     fn try_decode(&mut self, frame: &[u8], out: &mut Vec<u8>) -> Result<FrameHeader, FrameError> {
+        // Bounded by the header's check. Nothing is cleared first: with frames of one size this touches no byte.
+        let raw_bytes = FrameHeader::parse(frame)?.raw_bytes as usize;
+        out.resize(raw_bytes, 0);
+        self.decode_into(frame, out)
+    }
+
+    /// Writes the raw bytes of `frame` to the front of `out`, which [`FRAME_RAW_MAX`](crate::FRAME_RAW_MAX) bytes are enough for; else as
+    /// [`decode`](Self::decode). On an error `out` holds anything.
+    pub fn decode_into(&mut self, frame: &[u8], out: &mut [u8]) -> Result<FrameHeader, FrameError> {
         let header = check_frame(frame)?;
         let payload = &frame[frame.len() - header.payload_bytes as usize..];
-        if header.codec == Codec::None {
-            // One checksum says it all: the header's two are equal here.
-            out.clear();
-            out.extend_from_slice(payload);
-            return Ok(header);
-        }
-        // Bounded by the header's check. Nothing is cleared first: with frames of one size this touches no byte.
-        out.resize(header.raw_bytes as usize, 0);
-        let raw_bytes = match header.codec {
+        let raw_bytes = header.raw_bytes as usize;
+        let out = out
+            .get_mut(..raw_bytes)
+            .ok_or(FrameError::TooLarge { raw_bytes })?;
+        let decoded = match header.codec {
             Codec::Zstd => self.zstd.decode(payload, out),
             Codec::Lz4 => lz4_decode(payload, out),
             Codec::Gzip => self.gzip.decode(payload, out),
-            Codec::None => Ok(out.len()),
+            Codec::None => {
+                // One checksum says it all: the header's two are equal here, and so are the lengths.
+                out.copy_from_slice(payload);
+                return Ok(header);
+            }
         };
-        if !raw_bytes.is_ok_and(|raw_bytes| raw_bytes == out.len()) {
+        if !decoded.is_ok_and(|decoded| decoded == raw_bytes) {
             return Err(FrameDamage::Payload.into());
         }
         if crc32c(out) != header.raw_crc {

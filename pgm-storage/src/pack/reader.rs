@@ -102,21 +102,59 @@ impl PackReader {
         scratch: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let refuse = |error| frame_error(&*self.object, Some(location.offset), error);
+        let read = self.fetch(location, scratch).and_then(|()| {
+            let decoded = decoder.decode(scratch, out);
+            self.expect(location, decoded)
+        });
+        if read.is_err() {
+            out.clear();
+        }
+        read
+    }
+
+    /// As [`read`](Self::read), to the front of `out`, which [`FRAME_RAW_MAX`](crate::FRAME_RAW_MAX) bytes are enough for.
+    /// Gives how many they are; on an error `out` holds anything.
+    pub fn read_into(
+        &self,
+        location: &FrameLocation,
+        decoder: &mut FrameDecoder,
+        scratch: &mut Vec<u8>,
+        out: &mut [u8],
+    ) -> Result<usize> {
+        self.fetch(location, scratch)?;
+        let decoded = decoder.decode_into(scratch, out);
+        self.expect(location, decoded)?;
+        Ok(location.raw_bytes as usize)
+    }
+
+    /// Gets the stored bytes of a frame.
+    fn fetch(&self, location: &FrameLocation, scratch: &mut Vec<u8>) -> Result<()> {
         let end = location
             .offset
             .checked_add(u64::from(location.stored_bytes));
         if !location.is_plausible() || end.is_none_or(|end| end > self.object.size()) {
-            return Err(refuse(FrameDamage::OtherFrame.into()));
+            return self.expect(location, Err(FrameDamage::OtherFrame.into()));
         }
         scratch.resize(location.stored_bytes as usize, 0);
-        self.object.read_exact_at(scratch, location.offset)?;
-        let header = decoder.decode(scratch, out).map_err(refuse)?;
-        if header.raw_bytes != location.raw_bytes || header.raw_crc != location.crc {
-            out.clear();
-            return Err(refuse(FrameDamage::OtherFrame.into()));
-        }
-        Ok(())
+        self.object.read_exact_at(scratch, location.offset)
+    }
+
+    /// The frame that was decoded must be the one that the location describes.
+    fn expect(
+        &self,
+        location: &FrameLocation,
+        decoded: std::result::Result<FrameHeader, FrameError>,
+    ) -> Result<()> {
+        let error = match decoded {
+            Ok(header)
+                if header.raw_bytes == location.raw_bytes && header.raw_crc == location.crc =>
+            {
+                return Ok(());
+            }
+            Ok(_) => FrameDamage::OtherFrame.into(),
+            Err(error) => error,
+        };
+        Err(frame_error(&*self.object, Some(location.offset), error))
     }
 
     /// Reads, decodes and checks every frame.
