@@ -6,6 +6,7 @@ mod mode;
 mod operations;
 mod place;
 mod restore;
+mod source;
 mod wal;
 
 pub(crate) mod admin;
@@ -33,6 +34,7 @@ pub(crate) use operations::{
 };
 pub(crate) use place::RepositoryArguments;
 pub(crate) use restore::{RestoreArguments, StopArguments, TargetAction, TargetArguments};
+pub(crate) use source::SourceChoice;
 pub(crate) use wal::{
     RelationFilter, WalBrowseArguments, WalFilterArguments, WalFilterOutArguments,
     WalFindArguments, WalInfoArguments, WalSourceArguments, WalStats, WalSummaryArguments,
@@ -320,6 +322,10 @@ pub(crate) struct BackupArguments {
     /// Store only what has changed since the newest backup, where that is possible; it restores like a full one
     #[arg(short, long)]
     pub(crate) incremental: bool,
+    /// How an incremental one learns what has changed: from the server (17 or newer), so that only that is sent, or while all is
+    /// sent
+    #[arg(long, value_name = "SOURCE", value_enum, requires = "incremental")]
+    pub(crate) source: Option<SourceChoice>,
     /// Do not wait: print the job's number and go; pgm-cli job wait JOB follows it
     #[arg(long, visible_alias = "no-wait")]
     pub(crate) detach: bool,

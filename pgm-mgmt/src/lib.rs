@@ -55,8 +55,8 @@ pub use marks::{Annotation, AnnotationChange, BackupMarks};
 pub use mode::{ModeReport, ServerMode};
 pub use place::DaemonPlace;
 pub use request::{
-    BackupChoice, BackupOptions, Request, RestoreOptions, RestoreTarget, TablespaceMapping,
-    TargetAction, TargetPoint,
+    BackupChoice, BackupOptions, BackupSource, Request, RestoreOptions, RestoreTarget,
+    TablespaceMapping, TargetAction, TargetPoint,
 };
 pub use response::{
     BackupDetails, BackupList, BackupStatus, BackupSummary, BasisSummary, Cleared, DaemonStatus,

@@ -305,6 +305,22 @@ pub struct BackupOptions {
     /// Do not store again what has not changed since the backup before, where that is possible.
     #[serde(default)]
     pub incremental: bool,
+    /// How an incremental one learns what has changed, when not as the configuration says.
+    #[serde(default)]
+    pub source: Option<BackupSource>,
+}
+
+/// How an incremental backup learns what has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackupSource {
+    /// From the server where that is possible, else from what it sends.
+    #[default]
+    Auto,
+    /// Everything is read, and what has not changed is not stored.
+    Stream,
+    /// The server sends changed pages only; where that is not possible, there is a warning.
+    Native,
 }
 
 /// Which backup is meant.

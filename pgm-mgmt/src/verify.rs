@@ -228,8 +228,9 @@ pub struct VerifiedFile {
     pub path: String,
     /// Its bytes.
     pub size: u64,
-    /// The checksum in the manifest: CRC-32C as 8 hexadecimal digits.
-    pub expected: String,
+    /// The checksum in the manifest: CRC-32C as 8 hexadecimal digits; `None` when that has none, because only a part of the file
+    /// went by when it was backed up.
+    pub expected: Option<String>,
     /// The checksum of what is in the repository; `None` when it cannot be read, or was not looked at.
     pub found: Option<String>,
     /// Whether it is as it was backed up.

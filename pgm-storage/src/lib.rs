@@ -71,7 +71,8 @@ pub use memory::MemoryStorage;
 pub use meter::{Meter, Operation, OperationCount};
 pub use open::{StoreOptions, open};
 pub use pack::{
-    FrameLocation, PACK_FRAMES_MAX, PackKind, PackReader, PackSummary, PackWriter, is_pack,
+    FrameLocation, PACK_FRAMES_MAX, PackKind, PackReader, PackSummary, PackWriter, index_crc,
+    is_pack,
 };
 pub use path::{ObjectPath, ParsePathError};
 pub use remote_problem::{RemoteMessage, RemoteProblem};

@@ -98,6 +98,7 @@ pub fn details(repository: &Repository, entry: &BackupEntry) -> Result<BackupDet
         warnings: entry.warnings.clone(),
         method: match entry.method {
             BackupMethod::BaseBackup => "base_backup".to_owned(),
+            BackupMethod::BaseBackupIncremental => "base_backup_incremental".to_owned(),
         },
         reason: entry.reason.clone(),
         data_checksums: entry.data_checksums == DataChecksums::On,

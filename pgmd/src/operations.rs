@@ -271,7 +271,7 @@ fn verified_backup(report: VerifyReport) -> VerifiedBackup {
         sound: file.is_sound(),
         path: file.path,
         size: file.size,
-        expected: format!("{:08x}", file.expected),
+        expected: file.expected.map(|expected| format!("{expected:08x}")),
         found: file.found.map(|found| format!("{found:08x}")),
     };
     VerifiedBackup {

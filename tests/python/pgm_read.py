@@ -18,6 +18,7 @@ import os
 import re
 import struct
 import sys
+import time
 import zlib
 
 import zstandard
@@ -270,6 +271,7 @@ class Pack:
         require(index_at + 8 + 20 * count + 32 == len(data), f"{path}: another size")
         index = data[index_at:-32]
         require(crc32c(index) == index_crc, f"{path}: damaged index")
+        self.index_crc = index_crc
         require(index[:8] == b"PGMI" + count.to_bytes(4, "little"), f"{path}: no index")
         self.frames = list(struct.iter_unpack("<QIII", index[8:]))
         self.number_at, end = {}, 16
@@ -486,7 +488,7 @@ class Restore:
         path = f"{self.folder}/manifest"
         data = checked(path, repository.get(path), self.entry["manifest"])
         self.manifest = Manifest(path, Pack(path, data, 3), server, label)
-        self.opened = {}
+        self.opened, self.checksums = {}, {}
 
     def run(self):
         os.makedirs(self.target, mode=0o700, exist_ok=True)
@@ -530,7 +532,8 @@ class Restore:
                 out.write(piece)
                 crc, size = crc32c(piece, crc), size + length
         require(size == file["size"], f"{file['path']}: {size} instead of {file['size']} bytes")
-        require(crc == file["crc32c"], f"{file['path']}: wrong checksum")
+        require(file.get("crc32c", crc) == crc, f"{file['path']}: wrong checksum")
+        self.checksums[path] = crc
         os.chmod(path, file["mode"])
         os.utime(path, (file["mtime"], file["mtime"]))
 
@@ -543,8 +546,9 @@ class Restore:
             said = self.manifest.packs[number]
             path = f"{self.server}/backup/{said['label']}/{said['number']:04}.pack"
             pack = Pack(path, self.repository.get(path), 1)
-            found = (len(pack.data), pack.raw_bytes, len(pack.frames))
-            wanted = (said["size"], said["raw_bytes"], said["frames"])
+            found = (len(pack.data), pack.raw_bytes, len(pack.frames), pack.index_crc)
+            index_crc = said.get("index_crc32c", pack.index_crc)
+            wanted = (said["size"], said["raw_bytes"], said["frames"], index_crc)
             require(found == wanted, f"{path}: not the one that the manifest means")
             self.opened = {"number": number, "pack": pack}
         pack = self.opened["pack"]
@@ -583,9 +587,42 @@ class Restore:
             return
         path = f"{self.folder}/pg_manifest"
         data = checked(path, self.repository.get(path), self.entry["server_manifest"])
+        content = Pack(path, data, 4).content()
+        if self.entry["method"] == "BaseBackupIncremental":
+            content = self.composed_manifest()
         with open(os.path.join(self.target, b"backup_manifest"), "xb") as out:
-            out.write(Pack(path, data, 4).content())
+            out.write(content)
         os.chmod(out.name, 0o600)
+
+    def composed_manifest(self):
+        """What the server would say of the whole files."""
+        files = []
+        for file in self.manifest.files:
+            name = name_of(file["path"])
+            if name.startswith(b"pg_wal/"):
+                continue
+            try:
+                line = {"Path": name.decode()}
+            except UnicodeDecodeError:
+                line = {"Encoded-Path": name.hex()}
+            modified = time.strftime("%Y-%m-%d %H:%M:%S GMT", time.gmtime(file["mtime"]))
+            checksum = self.checksums[self.at(file["path"])].to_bytes(4, "little").hex()
+            line.update({"Size": file["size"], "Last-Modified": modified})
+            line.update({"Checksum-Algorithm": "CRC32C", "Checksum": checksum})
+            files.append(spaced(line))
+        entry = self.entry
+        wal = {"Timeline": entry["timeline"], "Start-LSN": entry["start_lsn"], "End-LSN": entry["end_lsn"]}
+        text = (
+            f'{{ "PostgreSQL-Backup-Manifest-Version": 2,\n"System-Identifier": {entry["system_id"]},\n"Files": [\n'
+            + ",\n".join(files)
+            + f'\n],\n"WAL-Ranges": [\n{spaced(wal)}\n],\n'
+        ).encode()
+        digest = hashlib.sha256(text).hexdigest()
+        return text + f'"Manifest-Checksum": "{digest}"}}\n'.encode()
+
+
+def spaced(line):
+    return f"{{ {json.dumps(line, ensure_ascii=False)[1:-1]} }}"
 
 
 def lsn(text):

@@ -241,3 +241,48 @@ fn a_sealed_repository_is_read_from_the_page_alone() {
     let tablespace = restores_the_same(&mut backups, &reader);
     notices_changed_bits(&backups, &reader, &tablespace);
 }
+
+#[test]
+fn a_backup_of_which_the_server_sent_what_has_changed_reads_the_same() {
+    let cluster = Cluster::builder(Major::V17)
+        .setting("summarize_wal", "on")
+        .start();
+    let repository = Scratch::new("native-repository");
+    let mut pgmd = Pgmd::configured(&[]);
+    pgmd.write_configuration(&format!(
+        "(repository: (path: {:?}), servers: {{ \"main\": (conninfo: {:?}) }})",
+        repository.path(),
+        cluster.conninfo()
+    ));
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    cluster.sql("create table t as select n, md5(n::text) from generate_series(1, 20000) n");
+    pgmd.cli_ok(&["backup", "main"]);
+    cluster.sql("delete from t where n % 100 = 0");
+    let taken = pgmd.json(&["backup", "main", "--incremental", "--source", "native"]);
+    let label = taken["label"].as_str().unwrap();
+    let info = pgmd.json(&["info", "main", label]);
+    assert_eq!(info["method"], "base_backup_incremental", "{info}");
+    let end: Lsn = cluster.value("select pg_switch_wal()").parse().unwrap();
+    wait_until("the wal is in the repository", || {
+        let archived = pgmd.status("main")["archived_lsn"].clone();
+        let archived = archived.as_str().and_then(|text| text.parse::<Lsn>().ok());
+        archived.is_some_and(|archived| archived >= end)
+    });
+    let here = Scratch::new("read-native");
+    let (own, read) = (here.join("own"), here.join("read"));
+    let own_path = own.to_str().unwrap();
+    pgmd.cli_ok(&["restore", "main", label, own_path, "--target-immediate"]);
+    let reader = Reader {
+        repository: repository.path().to_owned(),
+        key: None,
+    };
+    let restored = reader.run(&["restore", "main", label, read.to_str().unwrap()]);
+    assert!(restored.status == 0, "{restored:?}");
+    let found = differences(&own, &read, |path| {
+        let text = path.to_str().unwrap();
+        text == "postgresql.auto.conf" || text == "recovery.signal"
+    });
+    assert!(found.is_empty(), "{found:?}");
+    run_ok(cluster.command("pg_verifybackup").arg(&read));
+}

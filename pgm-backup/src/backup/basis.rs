@@ -53,6 +53,16 @@ pub(super) enum SourceKind {
     Standby,
 }
 
+impl SourceKind {
+    /// What `backup_label` says of it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+        }
+    }
+}
+
 /// The backup before, or why a full one is taken.
 pub(super) type Choice = std::result::Result<BackupEntry, String>;
 
@@ -71,7 +81,7 @@ pub(super) fn choose(
         if now.data_checksums == DataChecksums::Off || entry.data_checksums == DataChecksums::Off {
             Some("an incremental backup takes page checksums (pg_checksums --enable)".to_owned())
         } else if now.source == SourceKind::Standby
-            || entry.start_facts.from.as_deref() != Some("primary")
+            || entry.start_facts.from.as_deref() != Some(SourceKind::Primary.name())
         {
             Some(format!("backup {label} or this one is of a standby"))
         } else if entry.timeline != now.timeline {
@@ -88,13 +98,21 @@ pub(super) fn choose(
     if let Some(reason) = why_not {
         return Ok(Err(reason));
     }
-    let verifications = repository.verifications(server, label)?;
-    match verifications.first() {
-        Some(newest) if newest.outcome == Outcome::Damaged => {
-            Ok(Err(format!("verifying backup {label} found damage")))
-        }
-        _ => Ok(Ok(entry.clone())),
+    if is_damaged(repository, server, label)? {
+        return Ok(Err(format!("verifying backup {label} found damage")));
     }
+    Ok(Ok(entry.clone()))
+}
+
+/// Whether the newest verification of a backup found damage.
+pub(super) fn is_damaged(
+    repository: &Repository,
+    server: &ServerName,
+    label: BackupLabel,
+) -> Result<bool> {
+    let verifications = repository.verifications(server, label)?;
+    let newest = verifications.first();
+    Ok(newest.is_some_and(|newest| newest.outcome == Outcome::Damaged))
 }
 
 /// Reads what a backup of `target` is built on, or says why it is a full one: that cannot fail.
@@ -187,10 +205,9 @@ impl Basis {
         })
     }
 
-    /// Whether the backup before points into this pack.
-    pub(super) fn has_pack(&self, pack: &PackRecord) -> bool {
-        let mut packs = self.packs.iter();
-        packs.any(|known| (known.label, known.number) == (pack.label, pack.number))
+    /// The packs that the backup before points into.
+    pub(super) fn packs(&self) -> &[PackRecord] {
+        &self.packs
     }
 
     pub(super) fn pack(&self, number: u32) -> Option<&PackRecord> {

@@ -32,7 +32,7 @@ struct Inner {
 struct OpenFile {
     header: FileHeader,
     placed_bytes: u64,
-    placed: Vec<(Extent, u32)>,
+    placed: Vec<(Extent, Option<u32>)>,
 }
 
 /// What is known of a file before its content.
@@ -48,7 +48,8 @@ pub(super) struct FileHeader {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placed {
     pub(super) piece: Piece,
-    pub(super) crc32c: u32,
+    /// Of the piece; `None` for one that did not go by.
+    pub(super) crc32c: Option<u32>,
     pub(super) pack: u32,
     pub(super) frame_offset: u64,
 }
@@ -75,6 +76,11 @@ impl Collector {
 
     pub(super) fn tablespace(&self, link: TablespaceLink) -> Result<()> {
         self.lock().manifest.entry(&ManifestEntry::Tablespace(link))
+    }
+
+    /// Takes a whole file whose places are known.
+    pub(super) fn placed_file(&self, file: FileEntry) -> Result<()> {
+        self.lock().manifest.entry(&ManifestEntry::File(file))
     }
 
     /// Begins the file whose pieces will name it by `number`.
@@ -144,12 +150,13 @@ impl Collector {
 }
 
 impl FileHeader {
-    fn into_entry(self, placed: &mut [(Extent, u32)]) -> ManifestEntry {
+    fn into_entry(self, placed: &mut [(Extent, Option<u32>)]) -> ManifestEntry {
         placed.sort_unstable_by_key(|(extent, _)| extent.file_offset);
         let pieces = placed
             .iter()
-            .map(|(extent, crc32c)| (*crc32c, extent.length));
-        let crc32c = checksum_of(pieces);
+            .map(|(extent, crc32c)| Some(((*crc32c)?, extent.length)));
+        let pieces: Option<Vec<_>> = pieces.collect();
+        let crc32c = pieces.map(|pieces| checksum_of(pieces.into_iter()));
         ManifestEntry::File(FileEntry {
             path: self.path,
             size: self.size,

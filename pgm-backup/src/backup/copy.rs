@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use pgm_proto::{BackupEnd, BaseBackup, BaseBackupEvent};
+use pgm_proto::{BackupEnd, BackupPages, BaseBackup, BaseBackupEvent};
 use pgm_storage::{Cancel, FileFormat};
 
 use super::archive;
@@ -38,6 +38,8 @@ impl Source for BaseBackup<'_> {
 pub(super) struct Announced {
     /// How the archives are compressed.
     pub(super) archives: Option<FileFormat>,
+    /// Which pages of relations come.
+    pub(super) pages: BackupPages,
     pub(super) tablespaces: Vec<u32>,
     pub(super) total_bytes: Option<u64>,
 }
@@ -69,13 +71,8 @@ pub(super) fn copy(
     discard: &Cancel,
 ) -> Result<Copied> {
     let read = pipeline::run(cx, &lanes, options, discard, |exchange| {
-        let Announced {
-            archives,
-            tablespaces,
-            total_bytes,
-        } = announced;
-        let mut feeder = Feeder::new(cx, exchange, &lanes, tablespaces, *total_bytes);
-        let end = read_events(cx, source, &mut feeder, &lanes, *archives)?;
+        let mut feeder = Feeder::new(cx, exchange, &lanes, announced);
+        let end = read_events(cx, source, &mut feeder, &lanes, announced.archives)?;
         let label_file = feeder.finish()?;
         Ok(Said { end, label_file })
     });

@@ -3,42 +3,43 @@
 //! The [`Feeder`] takes the archives' bytes as they come, checks every name, tells the collectors what there is, and
 //! copies file content into frame buffers: that copy is the only one between the socket's buffer and the compressor.
 //!
-//! A frame holds a run of one file or several files. Only a file that is larger than a frame is cut, at multiples of a
-//! frame's size. Files that begin frames, one in four by their names, see to it that after a file that has grown or is
-//! gone the same frames come again as in the backup before: that is what a backup that goes on from an interrupted one
-//! lives on.
+//! Where the server sends changed pages only, a file with some of them becomes the whole file that it stands for (`changed`):
+//! the rest is in the backup before, and each lane finds it there.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
-use pgm_storage::FRAME_RAW_MAX;
+use pgm_proto::BackupPages;
 
+use super::changed::{self, ChangedPages, HeaderReader};
 use super::collect::FileHeader;
+use super::copy::Announced;
+use super::fill::Content;
 use super::lane::Lane;
 use super::lanes::Lanes;
-use super::pipeline::{Exchange, FrameBuffer, PIECES_MAX, Piece};
+use super::page::PAGE_BYTES;
+use super::pipeline::{Exchange, FrameBuffer};
 use super::tar::{TarEntry, TarItem, TarKind, TarReader};
 use crate::context::{Context, Phase};
 use crate::error::{Error, Result};
 use crate::manifest::{DirectoryEntry, FilePath, TablespaceLink};
 
-/// A frame with so many bytes or files ends before a file that begins frames.
-const FRAME_FULL_ENOUGH: usize = FRAME_RAW_MAX / 2;
-const PIECES_ENOUGH: usize = PIECES_MAX / 4 * 3;
 /// The largest `backup_label`.
 const LABEL_FILE_BYTES_MAX: u64 = 64 << 10;
+/// A piece of what nobody has.
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// Turns archives into frames.
 pub(super) struct Feeder<'a> {
     cx: &'a Context,
     exchange: &'a Exchange,
     lanes: &'a Lanes<Lane>,
-    tablespaces: &'a [u32],
+    announced: &'a Announced,
     progress: CopyProgress,
     archive: Option<Archive>,
     main_seen: bool,
     frame: Option<FrameBuffer>,
-    content: Option<Content>,
+    reading: Option<Reading>,
     /// The number of the next file, the same in every lane.
     next_file: u64,
     /// Hashes of all paths with a random key. Two different paths of a million meet with a chance of one in 10^7, and
@@ -56,12 +57,22 @@ struct Archive {
 }
 
 /// The file that is being read.
-struct Content {
-    file: u64,
-    size: u64,
-    offset: u64,
-    is_label_file: bool,
-    begins_frames: bool,
+enum Reading {
+    Whole(Content),
+    /// `backup_label`, which is put in place once it is here.
+    Label {
+        header: FileHeader,
+    },
+    /// The beginning of a file with changed pages only. The header is that of the file that it stands for.
+    Beginning {
+        header: FileHeader,
+        reader: HeaderReader,
+    },
+    /// The pages of it, and what nobody has of the file.
+    Pages {
+        content: Content,
+        zeros: Content,
+    },
 }
 
 /// How far a copy is.
@@ -76,22 +87,21 @@ impl<'a> Feeder<'a> {
         cx: &'a Context,
         exchange: &'a Exchange,
         lanes: &'a Lanes<Lane>,
-        tablespaces: &'a [u32],
-        total_bytes: Option<u64>,
+        announced: &'a Announced,
     ) -> Self {
         Self {
             cx,
             exchange,
             lanes,
-            tablespaces,
+            announced,
             progress: CopyProgress {
                 done_bytes: 0,
-                total_bytes,
+                total_bytes: announced.total_bytes,
             },
             archive: None,
             main_seen: false,
             frame: None,
-            content: None,
+            reading: None,
             next_file: 0,
             paths: HashSet::new(),
             hasher: RandomState::new(),
@@ -104,7 +114,7 @@ impl<'a> Feeder<'a> {
     pub(super) fn begin_archive(&mut self, tablespace: Option<u32>) -> Result<()> {
         self.end_archive()?;
         match tablespace {
-            Some(oid) if !self.tablespaces.contains(&oid) => {
+            Some(oid) if !self.announced.tablespaces.contains(&oid) => {
                 return Err(bad(format!(
                     "an archive of tablespace {oid}, which was not announced"
                 )));
@@ -169,7 +179,7 @@ impl<'a> Feeder<'a> {
             mode,
             mtime,
         } = entry;
-        let path = self.checked_path(tablespace, name)?;
+        let (path, reader) = self.checked_path(tablespace, name, &kind)?;
         match kind {
             TarKind::Directory => {
                 let directory = DirectoryEntry { path, mode, mtime };
@@ -177,39 +187,60 @@ impl<'a> Feeder<'a> {
                     .each(|lane| lane.collector.directory(directory.clone()))
             }
             TarKind::Symlink { target } => self.link(tablespace, &path, target),
-            TarKind::File { size } => {
-                let is_label_file = tablespace.is_none() && path.as_bytes() == b"backup_label";
-                if is_label_file && size > LABEL_FILE_BYTES_MAX {
-                    return Err(bad(format!("a backup_label of {size} bytes")));
-                }
-                self.seen_control_file |= path.as_bytes() == b"global/pg_control";
-                // One file in four; a plain sum over the name, the same in every process.
-                let name = path.as_bytes().iter();
-                let begins_frames =
-                    name.fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte)) >= 192;
-                let header = FileHeader {
+            TarKind::File { size } => self.file(
+                tablespace,
+                FileHeader {
                     path,
                     size,
                     mode,
                     mtime,
-                };
-                let file = self.next_file;
-                self.next_file += 1;
-                self.lanes.each(|lane| lane.begin_file(file, &header))?;
-                self.content = (size > 0).then_some(Content {
-                    file,
-                    size,
-                    offset: 0,
-                    is_label_file,
-                    begins_frames,
-                });
-                Ok(())
-            }
+                },
+                reader,
+            ),
         }
     }
 
-    /// The path within the data directory of a name in an archive.
-    fn checked_path(&mut self, tablespace: Option<u32>, name: Vec<u8>) -> Result<FilePath> {
+    /// A file comes, whole or with changed pages only.
+    fn file(
+        &mut self,
+        tablespace: Option<u32>,
+        header: FileHeader,
+        reader: Option<HeaderReader>,
+    ) -> Result<()> {
+        if let Some(reader) = reader {
+            self.reading = Some(Reading::Beginning { header, reader });
+            return Ok(());
+        }
+        let (path, size) = (header.path.as_bytes(), header.size);
+        if tablespace.is_none() && path == b"backup_label" {
+            if size > LABEL_FILE_BYTES_MAX {
+                return Err(bad(format!("a backup_label of {size} bytes")));
+            }
+            self.reading = (size > 0).then_some(Reading::Label { header });
+            return Ok(());
+        }
+        self.seen_control_file |= path == b"global/pg_control";
+        let content = Content::whole(self.next_file, path, size);
+        self.begin_file(&header)?;
+        self.reading = (size > 0).then_some(Reading::Whole(content));
+        Ok(())
+    }
+
+    /// Begins a whole file in every lane.
+    fn begin_file(&mut self, header: &FileHeader) -> Result<()> {
+        let file = self.next_file;
+        self.next_file += 1;
+        self.lanes.each(|lane| lane.begin_file(file, header))
+    }
+
+    /// The path within the data directory of a name in an archive; of a file with changed pages only, that of the file that it
+    /// stands for, and who reads its beginning.
+    fn checked_path(
+        &mut self,
+        tablespace: Option<u32>,
+        name: Vec<u8>,
+        kind: &TarKind,
+    ) -> Result<(FilePath, Option<HeaderReader>)> {
         // The server writes some names, such as ./pg_wal/archive_status, from here.
         let name = name.strip_prefix(b"./").map(<[u8]>::to_vec).unwrap_or(name);
         let whole = match tablespace {
@@ -220,7 +251,14 @@ impl<'a> Feeder<'a> {
                 [format!("pg_tblspc/{oid}/").as_bytes(), &name].concat()
             }
         };
-        let path = FilePath::new(whole).map_err(|error| bad(error.to_string()))?;
+        let mut path = FilePath::new(whole).map_err(|error| bad(error.to_string()))?;
+        let mut reader = None;
+        if let (BackupPages::Changed, TarKind::File { size }) = (self.announced.pages, kind)
+            && let Some(whole) = changed::stands_for(&path)
+        {
+            path = whole;
+            reader = Some(HeaderReader::new(*size));
+        }
         if tablespace.is_none() && self.is_in_tablespace(&path) {
             return Err(bad(format!(
                 "{path} comes with the data directory, not with its tablespace"
@@ -229,7 +267,7 @@ impl<'a> Feeder<'a> {
         if !self.paths.insert(self.hasher.hash_one(&path)) {
             return Err(bad(format!("{path} comes twice")));
         }
-        Ok(path)
+        Ok((path, reader))
     }
 
     fn is_in_tablespace(&self, path: &FilePath) -> bool {
@@ -238,7 +276,8 @@ impl<'a> Feeder<'a> {
         let (Some(b"pg_tblspc"), Some(oid), Some(_)) = three else {
             return false;
         };
-        self.tablespaces
+        self.announced
+            .tablespaces
             .iter()
             .any(|tablespace| tablespace.to_string().as_bytes() == oid)
     }
@@ -268,29 +307,106 @@ impl<'a> Feeder<'a> {
     }
 
     fn content(&mut self, mut run: &[u8]) -> Result<()> {
-        let Some(mut content) = self.content.take() else {
+        let Some(mut reading) = self.reading.take() else {
             return Err(bad("content without a file"));
         };
-        if content.is_label_file {
-            self.label_file.extend_from_slice(run);
+        if let Reading::Beginning { header, reader } = &mut reading {
+            let taken = reader.take(&mut run);
+            let taken = taken.map_err(|reason| {
+                let path = &header.path;
+                bad(format!("the file with changed pages of {path}: {reason}"))
+            })?;
+            match taken {
+                None => {
+                    self.reading = Some(reading);
+                    return Ok(());
+                }
+                Some(changed) => reading = self.begin_changed(header, &changed)?,
+            }
         }
-        while !run.is_empty() {
+        self.reading = match reading {
+            Reading::Label { header } => self.label(header, run)?,
+            Reading::Whole(mut content) => {
+                self.store(&mut content, run)?;
+                (!content.is_complete()).then_some(Reading::Whole(content))
+            }
+            Reading::Pages {
+                mut content,
+                mut zeros,
+            } => {
+                self.store(&mut content, run)?;
+                if content.is_complete() {
+                    while !zeros.is_complete() {
+                        self.store(&mut zeros, &ZEROS)?;
+                    }
+                    None
+                } else {
+                    Some(Reading::Pages { content, zeros })
+                }
+            }
+            Reading::Beginning { .. } => None,
+        };
+        Ok(())
+    }
+
+    /// Begins the file that one with changed pages stands for.
+    fn begin_changed(
+        &mut self,
+        header: &mut FileHeader,
+        changed: &ChangedPages,
+    ) -> Result<Reading> {
+        header.size = u64::from(changed.file_blocks()) * PAGE_BYTES as u64;
+        let file = self.next_file;
+        self.next_file += 1;
+        // The backup before is the same one in all lanes.
+        let mut before = None;
+        self.lanes.each(|lane| {
+            let bytes = lane.begin_changed(file, header, changed)?;
+            if *before.get_or_insert(bytes) == bytes {
+                return Ok(());
+            }
+            Err(bad(format!(
+                "{} has another size in another repository's backup",
+                header.path
+            )))
+        })?;
+        let zeros = changed.zeros(before.unwrap_or(0));
+        Ok(Reading::Pages {
+            content: Content::pages(file, changed.sent()),
+            zeros: Content::pages(file, zeros),
+        })
+    }
+
+    /// Takes bytes of `backup_label`; puts it in place when they are all there.
+    fn label(&mut self, mut header: FileHeader, run: &[u8]) -> Result<Option<Reading>> {
+        self.label_file.extend_from_slice(run);
+        if (self.label_file.len() as u64) < header.size {
+            return Ok(Some(Reading::Label { header }));
+        }
+        self.label_file = changed::whole_label(&self.label_file);
+        header.size = self.label_file.len() as u64;
+        let mut content = Content::whole(self.next_file, header.path.as_bytes(), header.size);
+        self.begin_file(&header)?;
+        let label = std::mem::take(&mut self.label_file);
+        self.store(&mut content, &label)?;
+        self.label_file = label;
+        Ok(None)
+    }
+
+    /// Puts bytes of a file into frames; `run` may go on behind the content.
+    fn store(&mut self, content: &mut Content, mut run: &[u8]) -> Result<()> {
+        while !run.is_empty() && !content.is_complete() {
             let mut frame = match self.frame.take() {
                 Some(frame) => frame,
                 None => self.exchange.take_free(self.cx)?,
             };
-            let room = room(&frame, &content);
-            if room == 0 {
-                self.frame = Some(frame);
-                self.send_frame();
-                continue;
-            }
-            let (now, later) = run.split_at(room.min(run.len()));
-            append(&mut frame, &mut content, now);
+            let taken = content.put(&mut frame, run);
             self.frame = Some(frame);
-            run = later;
+            if taken == 0 {
+                self.send_frame();
+            }
+            run = &run[taken..];
         }
-        self.content = (content.offset < content.size).then_some(content);
         Ok(())
     }
 
@@ -313,37 +429,6 @@ impl<'a> Feeder<'a> {
                 .report(Phase::Copy, done_bytes, total_bytes, &detail);
         }
     }
-}
-
-/// How many more bytes of the file go into the frame.
-fn room(frame: &FrameBuffer, content: &Content) -> usize {
-    let room = FRAME_RAW_MAX - frame.bytes.len();
-    let continues = frame
-        .pieces
-        .last()
-        .is_some_and(|piece| piece.file == content.file);
-    if continues || frame.pieces.is_empty() {
-        return room;
-    }
-    let full = frame.bytes.len() >= FRAME_FULL_ENOUGH || frame.pieces.len() >= PIECES_ENOUGH;
-    let ends = content.size > room as u64
-        || frame.pieces.len() >= PIECES_MAX
-        || (full && content.begins_frames);
-    if ends { 0 } else { room }
-}
-
-fn append(frame: &mut FrameBuffer, content: &mut Content, bytes: &[u8]) {
-    match frame.pieces.last_mut() {
-        Some(piece) if piece.file == content.file => piece.length += bytes.len() as u32,
-        _ => frame.pieces.push(Piece {
-            file: content.file,
-            file_offset: content.offset,
-            start: frame.bytes.len() as u32,
-            length: bytes.len() as u32,
-        }),
-    }
-    frame.bytes.extend_from_slice(bytes);
-    content.offset += bytes.len() as u64;
 }
 
 /// The stream is not a backup that PostgreSQL would send.

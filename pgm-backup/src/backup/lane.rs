@@ -3,21 +3,24 @@
 //! Feeder and workers share it. It takes everything that the data directory consists of; who fills the packs is the
 //! `pipeline`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pgm_storage::{Cancel, Compression, StorageError};
 
 use super::basis::Basis;
-use super::collect::{Collector, FileHeader};
+use super::changed::ChangedPages;
+use super::collect::{Collector, FileHeader, Placed};
+use super::parent::Parent;
+use super::pipeline::Piece;
 use super::resume::{Found, Reusable};
 use super::server_manifest::ServerManifest;
 use crate::catalog::{BasisFacts, ObjectChecksum, ReusedSize};
 use crate::error::{Error, Result};
 use crate::label::BackupLabel;
 use crate::manifest::{
-    MANIFEST_FORMAT, ManifestHeader, ManifestTotals, ManifestWriter, PackRecord,
+    Extent, FileEntry, MANIFEST_FORMAT, ManifestHeader, ManifestTotals, ManifestWriter, PackRecord,
 };
 use crate::repository::Staging;
 
@@ -35,11 +38,53 @@ pub(super) struct Lane {
     reused_frames: AtomicU64,
     reused_bytes: AtomicU64,
     /// The backup before, on which this one is built, or why there is none.
-    built_on: OnceLock<std::result::Result<Basis, String>>,
+    built_on: OnceLock<std::result::Result<BuiltOn, String>>,
     kept_bytes: AtomicU64,
     server_manifest: Mutex<ServerManifest>,
     /// Last, so that the writers are gone when it is.
     staging: Staging,
+}
+
+/// The backup before, on which one is built.
+#[derive(Debug)]
+pub(super) enum BuiltOn {
+    /// All pages come, and those that it has are not stored again.
+    Basis {
+        basis: Basis,
+        /// Why all pages come.
+        why_all: String,
+    },
+    /// Only pages come that have changed since.
+    Parent(Parent),
+}
+
+impl BuiltOn {
+    fn label(&self) -> BackupLabel {
+        match self {
+            Self::Basis { basis, .. } => basis.label,
+            Self::Parent(parent) => parent.label,
+        }
+    }
+
+    fn packs(&self) -> &[PackRecord] {
+        match self {
+            Self::Basis { basis, .. } => basis.packs(),
+            Self::Parent(parent) => parent.packs(),
+        }
+    }
+
+    fn reason(&self) -> String {
+        match self {
+            Self::Basis { basis, why_all } => format!(
+                "unchanged pages since {} by the WAL, by their LSN and by their checksum; all were read: {why_all}",
+                basis.label
+            ),
+            Self::Parent(parent) => format!(
+                "changed pages since {} by the server's own summaries of its WAL",
+                parent.label
+            ),
+        }
+    }
 }
 
 /// All data of a backup in one target.
@@ -136,14 +181,17 @@ impl Lane {
     }
 
     /// Builds the backup on the one before, or says why not.
-    pub(super) fn build_on(&self, basis: std::result::Result<Basis, String>) {
+    pub(super) fn build_on(&self, basis: std::result::Result<BuiltOn, String>) {
         // It is said once.
         let _ = self.built_on.set(basis);
     }
 
-    /// The backup on which this one is built.
+    /// The backup on which this one is built, when all pages come.
     pub(super) fn basis(&self) -> Option<&Basis> {
-        self.built_on.get()?.as_ref().ok()
+        match self.built_on.get()?.as_ref().ok()? {
+            BuiltOn::Basis { basis, .. } => Some(basis),
+            BuiltOn::Parent(_) => None,
+        }
     }
 
     /// A file comes by, whose pieces will name it by `number`.
@@ -152,6 +200,67 @@ impl Lane {
             basis.begin_file(number, header);
         }
         self.collector.file(number, header.clone())
+    }
+
+    /// A file comes by of which only changed pages follow; gives how long it was in the backup before.
+    pub(super) fn begin_changed(
+        &self,
+        number: u64,
+        header: &FileHeader,
+        changed: &ChangedPages,
+    ) -> Result<u64> {
+        let Some(Ok(BuiltOn::Parent(parent))) = self.built_on.get() else {
+            return Err(bad(format!("only pages of {} come", header.path)));
+        };
+        let Some(before) = parent.take(&header.path) else {
+            let reason = format!(
+                "only pages of {} come, which is not in the backup before",
+                header.path
+            );
+            return Err(bad(reason));
+        };
+        let runs = changed.kept(before.size);
+        let places = before.places(&runs).ok_or_else(|| {
+            bad(format!(
+                "{} is incomplete in the backup before",
+                header.path
+            ))
+        })?;
+        let is_same = changed.blocks.is_empty() && before.size == header.size;
+        let mut extents = Vec::with_capacity(places.len());
+        for place in places {
+            let pack = parent.packs().get(place.pack as usize);
+            let pack = pack.ok_or_else(|| bad("the backup before has no such pack".to_owned()))?;
+            extents.push(Extent {
+                pack: self.keep(pack, place.length),
+                ..place
+            });
+        }
+        if is_same && header.size > 0 {
+            self.collector.placed_file(FileEntry {
+                path: header.path.clone(),
+                size: header.size,
+                mode: header.mode,
+                mtime: header.mtime,
+                crc32c: before.crc32c,
+                extents,
+            })?;
+            return Ok(before.size);
+        }
+        self.collector.file(number, header.clone())?;
+        let placed = extents.iter().map(|extent| Placed {
+            piece: Piece {
+                file: number,
+                file_offset: extent.file_offset,
+                start: extent.start,
+                length: extent.length,
+            },
+            crc32c: None,
+            pack: extent.pack,
+            frame_offset: extent.frame_offset,
+        });
+        self.collector.placed(&placed.collect::<Vec<_>>())?;
+        Ok(before.size)
     }
 
     /// Notes that the backup before has these bytes; gives the index of the pack.
@@ -185,26 +294,25 @@ impl Lane {
         let label = self.staging.label();
         let kept_bytes = self.kept_bytes.load(Ordering::Relaxed);
         let (basis, reason) = match self.built_on.into_inner() {
-            Some(Ok(basis)) => {
+            Some(Ok(built_on)) => {
                 let facts = BasisFacts {
-                    label: basis.label,
+                    label: built_on.label(),
                     raw_bytes: kept_bytes,
                 };
-                let reason = format!(
-                    "unchanged pages since {} by the WAL, by their LSN and by their checksum",
-                    basis.label
-                );
-                (Some((facts, basis)), reason)
+                let reason = built_on.reason();
+                (Some((facts, built_on)), reason)
             }
-            Some(Err(reason)) => (None, format!("a full one: {reason}")),
+            Some(Err(why)) => (None, format!("a full one: {why}")),
             None => (None, FULL_AS_ASKED.to_owned()),
         };
+        let before: HashSet<_> = basis
+            .iter()
+            .flat_map(|(_, built_on)| built_on.packs())
+            .map(|pack| (pack.label, pack.number))
+            .collect();
         let foreign: Vec<PackRecord> = packs
             .iter()
-            .filter(|pack| {
-                let basis = basis.as_ref().map(|(_, basis)| basis);
-                pack.label != label && basis.is_some_and(|basis| basis.has_pack(pack))
-            })
+            .filter(|pack| pack.label != label && before.contains(&(pack.label, pack.number)))
             .cloned()
             .collect();
         let (packs, reused): (Vec<_>, Vec<_>) =
@@ -248,6 +356,10 @@ fn end(
         .unwrap_or_else(PoisonError::into_inner)
         .finish()?;
     Ok((packs, manifest, totals, server_manifest))
+}
+
+fn bad(reason: String) -> Error {
+    Error::BadStream { reason }
 }
 
 /// A target is given up because of `error`.

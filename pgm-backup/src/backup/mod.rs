@@ -9,12 +9,16 @@
 mod archive;
 mod await_wal;
 mod basis;
+mod changed;
 mod collect;
 mod copy;
 mod feed;
+mod fill;
 mod lane;
 mod lanes;
+mod native;
 mod page;
+mod parent;
 mod pipeline;
 mod publish;
 mod resume;
@@ -30,7 +34,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgm_proto::{Checkpoint, Client, ServerCompression, ServerName};
+use pgm_proto::{BackupPages, Checkpoint, Client, ServerCompression, ServerName};
 use pgm_storage::Cancel;
 
 use crate::catalog::{self, BackupEntry, BackupWal};
@@ -41,13 +45,15 @@ use crate::repository::{Lock, Purpose, ServerFacts, Unfinished};
 
 use await_wal::{Unpublished, publish_when_durable};
 use copy::{Copied, copy, pack_options};
-use lane::Lane;
+use lane::{BuiltOn, Lane};
 use lanes::Lanes;
+use native::WhyNot;
 use publish::Beginning;
 use resume::{FRAMES_MAX, Reusable};
 use start::{identify, start};
 
 pub use await_wal::{Coverage, NoArchive, WalCoverage};
+pub use native::IncrementalSource;
 pub use resume::Resume;
 pub use target::{BackupOutcome, BackupTarget};
 
@@ -68,6 +74,8 @@ pub struct BackupRequest {
     pub server_compression: ServerCompression,
     /// Whether pages that have not changed since the backup before are stored again.
     pub incremental: Incremental,
+    /// How an incremental one learns what has changed.
+    pub source: IncrementalSource,
     /// Whether it goes on from a backup that was interrupted.
     pub resume: Resume,
     /// Set when nothing of the backup shall be kept for the next one if it does not come to its end. Being cancelled alone
@@ -100,6 +108,7 @@ impl Default for BackupRequest {
             max_rate_kib: None,
             server_compression: ServerCompression::NONE,
             incremental: Incremental::Never,
+            source: IncrementalSource::Auto,
             resume: Resume::IfPossible,
             discard: Cancel::new(),
             wal_timeout: Duration::from_mins(10),
@@ -122,12 +131,38 @@ pub fn backup(
     let frames_max = FRAMES_MAX / targets.len().max(1);
     let locked = Lanes::of(targets)
         .step(|target| Locked::take(target, server, request.resume, frames_max))?;
-    let facts = identify(cx, client, server)?;
-    let lanes = begin(locked, server, &facts, &request.discard)?;
-    let mut started = start(cx, client, facts, request)?;
-    let lanes = match request.incremental {
-        Incremental::Never => lanes,
-        Incremental::IfPossible => build_on(cx, lanes, targets, server, &started.beginning())?,
+    let now = identify(cx, client, server)?;
+    let lanes = begin(locked, server, &now.facts, &request.discard)?;
+    let mut offered = match request.incremental {
+        Incremental::Never => None,
+        Incremental::IfPossible => Some(native::offer(
+            cx,
+            client,
+            &lanes,
+            targets,
+            (server, &now),
+            request.source,
+        )?),
+    };
+    let pages = native::pages(offered.as_ref());
+    let first = start(cx, client, &now, request, pages);
+    let again = first
+        .as_ref()
+        .is_err_and(|error| native::take_back(&mut offered, error));
+    let mut started = if again {
+        drop(first);
+        start(cx, client, &now, request, BackupPages::All)?
+    } else {
+        first?
+    };
+    let mut beginning = Beginning::of(&started);
+    let lanes = match offered {
+        None => lanes,
+        Some(Ok(offer)) => offer.build(lanes),
+        Some(Err(why_all)) => {
+            beginning.warnings.extend(why_all.warning());
+            build_on(cx, lanes, targets, server, (&started.beginning(), &why_all))?
+        }
     };
     let announced = started.announced();
     let options = pack_options(request, targets.len(), announced.total_bytes);
@@ -139,7 +174,7 @@ pub fn backup(
         options,
         &request.discard,
     )?;
-    let outcomes = finish(cx, targets, request, &Beginning::of(&started), copied)?;
+    let outcomes = finish(cx, targets, request, &beginning, copied)?;
     Ok(outcomes.into_outcomes())
 }
 
@@ -163,14 +198,15 @@ fn begin(
     })
 }
 
-/// Builds the backup on the one before in every target where that is possible.
+/// Builds the backup, of which all pages come, on the one before in every target where that is possible.
 fn build_on(
     cx: &Context,
     lanes: Lanes<Lane>,
     targets: &[BackupTarget<'_>],
     server: &ServerName,
-    now: &basis::Beginning,
+    now: (&basis::Beginning, &WhyNot),
 ) -> Result<Lanes<Lane>> {
+    let (now, why_all) = now;
     cx.report(
         Phase::Plan,
         0,
@@ -179,7 +215,16 @@ fn build_on(
     );
     lanes.zip(targets).step(|(lane, target)| {
         cx.check_cancel()?;
-        lane.build_on(basis::of(target, server, now));
+        let basis = basis::of(target, server, now);
+        lane.build_on(match basis {
+            Ok(basis) => Ok(BuiltOn::Basis {
+                basis,
+                why_all: why_all.reason.clone(),
+            }),
+            // Mostly the same stands against both.
+            Err(reason) if reason == why_all.reason => Err(reason),
+            Err(reason) => Err(format!("{reason}; {}", why_all.reason)),
+        });
         Ok(lane)
     })
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use pgm_proto::{Lsn, ServerError, ServerNotice, TimelineId};
+use pgm_proto::{BackupPages, Lsn, ServerError, ServerNotice, TimelineId};
 
 use super::BackupRequest;
 use super::copy::Said;
@@ -35,6 +35,9 @@ pub(super) struct Beginning {
     pub(super) start_lsn: Lsn,
     pub(super) tablespaces: Vec<TablespaceEntry>,
     pub(super) sent: Sent,
+    pub(super) pages: BackupPages,
+    /// What a person must know of how it began.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Beginning {
@@ -47,6 +50,8 @@ impl Beginning {
             start_lsn: started.stream.start_lsn(),
             tablespaces: started.tablespaces(),
             sent: started.sent.clone(),
+            pages: started.pages,
+            warnings: Vec::new(),
         }
     }
 }
@@ -81,7 +86,7 @@ pub(super) fn ending(beginning: &Beginning, said: Said) -> Result<Ending> {
     }
     Ok(Ending {
         status,
-        warnings: warnings(&end.notices, status),
+        warnings: [beginning.warnings.clone(), warnings(&end.notices, status)].concat(),
         end_lsn: end.end_lsn,
         start_facts: start_facts(&label_text),
         stopped: Timestamp::now(),
@@ -106,7 +111,10 @@ pub(super) fn entry(
             Some(_) => BackupKind::Incremental,
             None => BackupKind::Full,
         },
-        method: BackupMethod::BaseBackup,
+        method: match beginning.pages {
+            BackupPages::All => BackupMethod::BaseBackup,
+            BackupPages::Changed => BackupMethod::BaseBackupIncremental,
+        },
         reason: stored.reason.clone(),
         status: ending.status,
         warnings: ending.warnings.clone(),

@@ -113,6 +113,7 @@ impl Reusable {
             size: list.pack_bytes,
             raw_bytes: raw_bytes.sum(),
             frames: list.frames.len() as u64,
+            index_crc32c: list.index_crc(),
         });
         self.frames.extend(list.frames.iter().map(|frame| Frame {
             key: frame.key,

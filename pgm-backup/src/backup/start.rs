@@ -2,7 +2,7 @@
 
 use pgm_proto::{
     BackupPages, BaseBackup, BaseBackupOptions, Client, CompressionMethod, ManifestChecksums,
-    ServerCompression, ServerName, WalInclusion,
+    ServerCompression, ServerName, TimelineId, WalInclusion,
 };
 use pgm_storage::FileFormat;
 use pgm_wal::SegmentSize;
@@ -26,15 +26,21 @@ pub(super) struct Started<'a> {
     pub(super) data_checksums: DataChecksums,
     pub(super) sent: Sent,
     pub(super) source: SourceKind,
+    pub(super) pages: BackupPages,
     pub(super) stream: BaseBackup<'a>,
 }
 
+/// A server, as it is before the backup begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) facts: ServerFacts,
+    pub(super) timeline: TimelineId,
+    pub(super) data_checksums: DataChecksums,
+    pub(super) source: SourceKind,
+}
+
 /// Asks the server that `client` leads to who it is.
-pub(super) fn identify(
-    cx: &Context,
-    client: &mut Client,
-    server: &ServerName,
-) -> Result<ServerFacts> {
+pub(super) fn identify(cx: &Context, client: &mut Client, server: &ServerName) -> Result<Now> {
     let cancel = cx.cancel.clone();
     client.set_interrupt(move || cancel.is_cancelled());
     let version = client.server_version();
@@ -44,28 +50,33 @@ pub(super) fn identify(
             version,
         });
     }
-    Ok(ServerFacts {
-        system_id: client.identify_system()?.system_id,
-        version,
-        segment_bytes: segment_bytes(&client.show("wal_segment_size")?)?,
+    let identity = client.identify_system()?;
+    Ok(Now {
+        facts: ServerFacts {
+            system_id: identity.system_id,
+            version,
+            segment_bytes: segment_bytes(&client.show("wal_segment_size")?)?,
+        },
+        timeline: identity.timeline,
+        data_checksums: match client.show("data_checksums")?.as_str() {
+            "on" => DataChecksums::On,
+            _ => DataChecksums::Off,
+        },
+        source: match client.show("in_hot_standby")?.as_str() {
+            "on" => SourceKind::Standby,
+            _ => SourceKind::Primary,
+        },
     })
 }
 
-/// Starts the backup of the server with these `facts`.
+/// Starts the backup of the server.
 pub(super) fn start<'a>(
     cx: &Context,
     client: &'a mut Client,
-    facts: ServerFacts,
+    now: &Now,
     request: &BackupRequest,
+    pages: BackupPages,
 ) -> Result<Started<'a>> {
-    let data_checksums = match client.show("data_checksums")?.as_str() {
-        "on" => DataChecksums::On,
-        _ => DataChecksums::Off,
-    };
-    let source = match client.show("in_hot_standby")?.as_str() {
-        "on" => SourceKind::Standby,
-        _ => SourceKind::Primary,
-    };
     // The server answers when its checkpoint is done, which may take as long as checkpoints there take.
     cx.report(
         Phase::Checkpoint,
@@ -83,13 +94,14 @@ pub(super) fn start<'a>(
         max_rate_kib: request.max_rate_kib,
         manifest_checksums: ManifestChecksums::Crc32c,
         compression: request.server_compression,
-        pages: BackupPages::All,
+        pages,
     })?;
     Ok(Started {
-        facts,
-        data_checksums,
+        facts: now.facts,
+        data_checksums: now.data_checksums,
         sent: sent(&stream, request.server_compression),
-        source,
+        source: now.source,
+        pages,
         stream,
     })
 }
@@ -145,12 +157,16 @@ impl Started<'_> {
                 CompressionMethod::Lz4 => Some(FileFormat::Lz4),
                 CompressionMethod::Zstd => Some(FileFormat::Zstd),
             },
+            pages: self.pages,
             tablespaces: all.iter().filter_map(|tablespace| tablespace.oid).collect(),
-            total_bytes: sizes.map(|sizes| {
-                sizes.into_iter().fold(0_u64, |sum, kib| {
-                    sum.saturating_add(kib.saturating_mul(1024))
-                })
-            }),
+            // Of changed pages the server estimates the size of all.
+            total_bytes: sizes
+                .filter(|_| self.pages == BackupPages::All)
+                .map(|sizes| {
+                    sizes.into_iter().fold(0_u64, |sum, kib| {
+                        sum.saturating_add(kib.saturating_mul(1024))
+                    })
+                }),
         }
     }
 }

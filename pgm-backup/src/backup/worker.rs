@@ -217,7 +217,9 @@ impl<'a> Worker<'a> {
                             start: extent.start,
                             length,
                         },
-                        crc32c: pgm_storage::crc32c(&bytes[offset as usize..][..length as usize]),
+                        crc32c: Some(pgm_storage::crc32c(
+                            &bytes[offset as usize..][..length as usize],
+                        )),
                         pack: lane.keep(pack, length),
                         frame_offset: extent.frame_offset,
                     });
@@ -300,7 +302,7 @@ impl<'a> Worker<'a> {
         let pieces = frame.pieces.iter().zip(&self.checksums);
         self.placed.extend(pieces.map(|(&piece, &crc32c)| Placed {
             piece,
-            crc32c,
+            crc32c: Some(crc32c),
             pack,
             frame_offset: offset,
         }));
@@ -348,6 +350,7 @@ impl<'a> Worker<'a> {
                 size: summary.size,
                 raw_bytes: summary.raw_bytes,
                 frames: u64::from(summary.frames),
+                index_crc32c: Some(summary.index_crc),
             },
         );
         lane.staging().note_frames(&FrameList {

@@ -104,8 +104,11 @@ pub struct BasisFacts {
 /// How a backup was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BackupMethod {
-    /// The replication command BASE_BACKUP.
+    /// The replication command BASE_BACKUP, with all pages.
     BaseBackup,
+    /// BASE_BACKUP with INCREMENTAL: the server sent the pages that its WAL summaries name. `pg_manifest` lists what it sent, not
+    /// what is restored.
+    BaseBackupIncremental,
 }
 
 /// Whether the server sent what it should.

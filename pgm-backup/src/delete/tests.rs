@@ -50,6 +50,7 @@ fn commit(repository: &Repository, number: usize, own: u32, packs: &[Pack]) {
         size: 6,
         raw_bytes: 0,
         frames: 0,
+        index_crc32c: None,
     };
     let packs: Vec<PackRecord> = packs.iter().map(record).collect();
     (entry.manifest, _) = writer.finish(&packs).unwrap();

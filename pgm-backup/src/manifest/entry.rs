@@ -42,8 +42,10 @@ pub struct FileEntry {
     pub mode: u32,
     /// Time of last change in seconds since 1970.
     pub mtime: u64,
-    /// CRC-32C of its content.
-    pub crc32c: u32,
+    /// CRC-32C of its content; `None` when only a part of it went by while it was backed up (an incremental backup that the
+    /// server itself made).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crc32c: Option<u32>,
     /// Where its content rests.
     pub extents: Vec<Extent>,
 }
@@ -131,6 +133,9 @@ pub struct PackRecord {
     pub raw_bytes: u64,
     /// Its frames.
     pub frames: u64,
+    /// Checksum of its index, and so of all that is in it; `None` in manifests from before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_crc32c: Option<u32>,
 }
 
 /// The last line.

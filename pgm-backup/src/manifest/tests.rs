@@ -43,6 +43,7 @@ fn pack(entry: &BackupEntry, number: u32) -> PackRecord {
         size: 1000,
         raw_bytes: 5000,
         frames: 3,
+        index_crc32c: number.is_multiple_of(2).then_some(number),
     }
 }
 
@@ -59,7 +60,7 @@ fn file(name: &str, extents: u32) -> ManifestEntry {
         size: u64::from(extents) << 20,
         mode: 0o600,
         mtime: 1_700_000_000,
-        crc32c: 0xE306_9283,
+        crc32c: Some(0xE306_9283),
         extents: (0..extents).map(extent).collect(),
     })
 }
@@ -111,9 +112,9 @@ fn manifest_looks_as_the_format_page_draws_it() {
             r#"{"tablespace":{"oid":16385,"target":"/mnt/ä"}}"#,
             r#"{"symlink":{"path":"pg_wal","target":"../wal"}}"#,
             r#"{"file":{"path":"base/empty","size":0,"mode":384,"mtime":1700000000,"crc32c":3808858755,"extents":[]}}"#,
-            r#"{"pack":{"label":"20261122T023456Z","number":0,"size":1000,"raw_bytes":5000,"frames":3}}"#,
+            r#"{"pack":{"label":"20261122T023456Z","number":0,"size":1000,"raw_bytes":5000,"frames":3,"index_crc32c":0}}"#,
             r#"{"pack":{"label":"20261122T023456Z","number":1,"size":1000,"raw_bytes":5000,"frames":3}}"#,
-            r#"{"pack":{"label":"20261122T023456Z","number":2,"size":1000,"raw_bytes":5000,"frames":3}}"#,
+            r#"{"pack":{"label":"20261122T023456Z","number":2,"size":1000,"raw_bytes":5000,"frames":3,"index_crc32c":2}}"#,
             r#"{"end":{"table_frames":1,"packs":3,"files":2,"directories":1,"links":2,"raw_bytes":3145728}}"#,
         ]
     );
@@ -253,7 +254,7 @@ fn any_entry() -> impl Strategy<Value = ManifestEntry> {
         path.clone(),
         any::<u32>(),
         any::<u64>(),
-        any::<u32>(),
+        any::<Option<u32>>(),
         pieces,
     )
         .prop_map(|(path, mode, mtime, crc32c, pieces)| {

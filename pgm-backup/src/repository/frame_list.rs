@@ -18,7 +18,8 @@
 //! because it takes a tenth of what the fastest zstd takes.
 
 use pgm_storage::{
-    FRAME_RAW_MAX, FrameDecoder, ObjectReader, ObjectWriter, PackReader, PackWriter, StorageError,
+    FRAME_RAW_MAX, FrameDecoder, FrameLocation, ObjectReader, ObjectWriter, PackReader, PackWriter,
+    StorageError,
 };
 
 use super::layout;
@@ -27,6 +28,8 @@ use crate::error::Result;
 const FORMAT: u32 = 1;
 const HEAD_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 32;
+/// What is in a pack behind its frames, beside 20 bytes for each: head of the index and footer.
+const INDEX_BYTES: u64 = 8 + 32;
 /// The most frames in a pack that has a list; a bound for the list (2 MiB).
 pub(crate) const LISTED_FRAMES_MAX: usize = 1 << 16;
 
@@ -85,6 +88,23 @@ impl FrameList {
         }
         pack.finish()?;
         Ok(())
+    }
+
+    /// The checksum of the index of the pack that is listed; `None` when its frames do not fill it.
+    pub(crate) fn index_crc(&self) -> Option<u32> {
+        let count = self.frames.len() as u64;
+        let index_at = self.pack_bytes.checked_sub(INDEX_BYTES + 20 * count)?;
+        let ends = self.frames.iter().skip(1).map(|frame| frame.offset);
+        let frames = self.frames.iter().zip(ends.chain([index_at]));
+        let frames = frames.map(|(frame, end)| {
+            Some(FrameLocation {
+                offset: frame.offset,
+                stored_bytes: end.checked_sub(frame.offset)?.try_into().ok()?,
+                raw_bytes: frame.key.raw_bytes,
+                crc: frame.key.crc,
+            })
+        });
+        Some(pgm_storage::index_crc(&frames.collect::<Option<Vec<_>>>()?))
     }
 
     /// Reads a list; damage of any kind is an error.

@@ -140,7 +140,7 @@ impl Repository {
         Ok(Some(pack.summary().raw_bytes))
     }
 
-    /// Opens a pack of `server` that a manifest names, checked against the size noted there.
+    /// Opens a pack of `server` that a manifest names, checked against the size and the checksum noted there.
     pub fn pack(&self, server: &ServerName, pack: &PackRecord) -> Result<PackReader> {
         let path = layout::pack(server, pack.label, pack.number);
         let object = self.storage.open(&path)?;
@@ -148,7 +148,15 @@ impl Repository {
             let reason = format!("it has {} bytes instead of {}", object.size(), pack.size);
             return Err(Error::damaged(&path, reason));
         }
-        Ok(PackReader::open(object)?)
+        let reader = PackReader::open(object)?;
+        let wanted = pack.index_crc32c;
+        if wanted.is_some_and(|wanted| wanted != reader.summary().index_crc) {
+            return Err(Error::damaged(
+                &path,
+                "it is another pack than the one of the manifest",
+            ));
+        }
+        Ok(reader)
     }
 
     /// What people say about a backup.

@@ -1,7 +1,8 @@
 //! A file that is being put in place: its pieces are written in any order, and when the last one is there, its checksum
 //! tells whether it is the file that was backed up.
 //!
-//! Frames have checksums of their own; this one notices a pack that is sound and yet not the right one.
+//! Frames have checksums of their own; this one notices a pack that is sound and yet not the right one. Of a file whose manifest
+//! line has none, the checksum is found here, and what notices another pack is the checksum of the pack's index.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -18,7 +19,10 @@ pub(super) struct Destination {
     mode: u32,
     creation: Creation,
     size: u64,
-    crc32c: u32,
+    /// `None` when nobody knows it yet.
+    crc32c: Option<u32>,
+    /// Its number among the files without a checksum.
+    unknown: Option<usize>,
     written: Mutex<Written>,
 }
 
@@ -47,16 +51,25 @@ pub(super) enum Progress {
     Good,
     /// It is complete, and not what was backed up.
     Wrong,
+    /// It is complete and has this checksum: the one of this number that nobody knew.
+    Found {
+        /// Its number among the files without a checksum.
+        number: usize,
+        /// Its checksum.
+        crc32c: u32,
+    },
 }
 
 impl Destination {
-    pub(super) fn new(file: &FileEntry, creation: Creation) -> Self {
+    /// `unknown` is the file's number among those without a checksum.
+    pub(super) fn new(file: &FileEntry, creation: Creation, unknown: Option<usize>) -> Self {
         Self {
             path: file.path.clone(),
             mode: file.mode,
             creation,
             size: file.size,
             crc32c: file.crc32c,
+            unknown,
             written: Mutex::default(),
         }
     }
@@ -97,10 +110,15 @@ impl Destination {
         drop(written);
         pieces.sort_unstable_by_key(|(extent, _)| extent.file_offset);
         let pieces = pieces.iter().map(|(extent, crc)| (*crc, extent.length));
-        if checksum_of(pieces) == self.crc32c {
-            Progress::Good
-        } else {
-            Progress::Wrong
+        let found = checksum_of(pieces);
+        match (self.crc32c, self.unknown) {
+            (Some(crc32c), _) if crc32c == found => Progress::Good,
+            (Some(_), _) => Progress::Wrong,
+            (None, Some(number)) => Progress::Found {
+                number,
+                crc32c: found,
+            },
+            (None, None) => Progress::Good,
         }
     }
 }
@@ -109,7 +127,7 @@ impl Destination {
 mod tests {
     use super::*;
 
-    fn file(crc32c: u32, extents: &[(u64, u32)]) -> FileEntry {
+    fn file(crc32c: Option<u32>, extents: &[(u64, u32)]) -> FileEntry {
         let extent = |(file_offset, length): &(u64, u32)| Extent {
             file_offset: *file_offset,
             pack: 0,
@@ -130,9 +148,19 @@ mod tests {
     #[test]
     fn pieces_in_any_order_make_the_file_and_another_byte_does_not() {
         let content = b"one two three";
-        let entry = file(pgm_storage::crc32c(content), &[(0, 4), (4, 4), (8, 5)]);
-        for (last, outcome) in [(b"three", Progress::Good), (b"threE", Progress::Wrong)] {
-            let destination = Destination::new(&entry, Creation::Done);
+        let whole = pgm_storage::crc32c(content);
+        let found = Progress::Found {
+            number: 7,
+            crc32c: whole,
+        };
+        for (known, last, outcome) in [
+            (Some(whole), b"three", Progress::Good),
+            (Some(whole), b"threE", Progress::Wrong),
+            (None, b"three", found),
+        ] {
+            let entry = file(known, &[(0, 4), (4, 4), (8, 5)]);
+            let unknown = known.is_none().then_some(7);
+            let destination = Destination::new(&entry, Creation::Done, unknown);
             let note = |at: usize, bytes: &[u8]| {
                 destination.note(entry.extents[at], pgm_storage::crc32c(bytes))
             };

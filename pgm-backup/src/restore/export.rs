@@ -24,7 +24,7 @@ use super::pieces::Pieces;
 use super::recovery::{self, RecoverySettings};
 use super::roots::TABLESPACES;
 use super::tar_writer::{Attributes, Kind, TarWriter};
-use super::{CONTROL_FILE, RestorePlan, reach, settings};
+use super::{CONTROL_FILE, RestorePlan, backup_manifest, reach, settings};
 use crate::catalog::{BackupEntry, BackupWal};
 use crate::context::{Context, Phase};
 use crate::manifest::{FileEntry, FilePath, ManifestEntry, ManifestReader};
@@ -75,6 +75,7 @@ pub fn export(
         now: u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0),
         files: 0,
         bytes: 0,
+        found: Vec::new(),
     };
     export.beginning()?;
     let (control, auto_conf) = export.manifest(manifest)?;
@@ -101,6 +102,8 @@ struct Export<'a> {
     now: u64,
     files: u64,
     bytes: u64,
+    /// The checksums of files of which the manifest has none, in its order.
+    found: Vec<u32>,
 }
 
 impl Export<'_> {
@@ -177,12 +180,15 @@ impl Export<'_> {
         let (tar, cx) = (&mut self.tar, self.cx);
         let total = Some(self.plan.entry.size.raw_bytes);
         let mut done = self.bytes;
-        self.pieces.read(file, &mut |piece| {
+        let crc32c = self.pieces.read(file, &mut |piece| {
             cx.check_cancel()?;
             done += piece.len() as u64;
             cx.report(Phase::Archive, done, total, "");
             tar.content(piece).map_err(stream)
         })?;
+        if file.crc32c.is_none() {
+            self.found.push(crc32c);
+        }
         self.files += 1;
         self.bytes += file.size;
         Ok(())
@@ -209,12 +215,12 @@ impl Export<'_> {
                 .map_err(stream)?;
         }
         let attributes = self.private(0o600);
-        if let Some(size) = repository.server_manifest_bytes(entry)? {
+        if let Some(size) = backup_manifest::bytes(repository, entry, &self.found)? {
             let name = format!("{}/data/{}", self.folder, settings::BACKUP_MANIFEST);
             self.tar
                 .entry(name.as_bytes(), Kind::File(size), attributes)
                 .map_err(stream)?;
-            repository.server_manifest(entry, &mut self.tar)?;
+            backup_manifest::write(repository, entry, &self.found, &mut self.tar)?;
         }
         let existing = match auto_conf {
             Some(file) => self.small_file(file)?,

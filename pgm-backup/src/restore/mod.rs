@@ -7,6 +7,7 @@
 //! caller gives (`pgm-cli wal get …`), and in `pg_wal` the segments that the backup needs to become consistent, so that
 //! `pg_verifybackup` finds everything it looks for.
 
+mod backup_manifest;
 mod destination;
 mod end;
 mod error;
@@ -195,10 +196,10 @@ pub fn restore(
         total_bytes: entry.size.raw_bytes,
     };
     // What PostgreSQL needs to recover is in place before `pg_control` makes the directory a server.
-    let placed = place::place(prepared, manifest, workers(), || {
+    let placed = place::place(prepared, manifest, workers(), |found| {
         roots.link_tablespaces()?;
         wal::place(cx, &roots, archive, spool, plan)?;
-        settings::write(&roots, repository, plan)
+        settings::write(&roots, repository, plan, found)
     })?;
     cx.report(Phase::Sync, placed.bytes, Some(entry.size.raw_bytes), "");
     roots.sync()?;

@@ -48,12 +48,12 @@ impl<'a> Pieces<'a> {
         })
     }
 
-    /// Gives the content of `file` to `visit`, in order, and compares its checksum.
+    /// Gives the content of `file` to `visit`, in order, and compares its checksum, if it has one; gives that of the content.
     pub(super) fn read(
         &mut self,
         file: &FileEntry,
         visit: &mut dyn FnMut(&[u8]) -> Result<(), RestoreError>,
-    ) -> Result<(), RestoreError> {
+    ) -> Result<u32, RestoreError> {
         let (label, path) = (self.entry.label, file.path.to_string());
         let damaged = |reason: &str| RestoreError::Damaged {
             label,
@@ -72,10 +72,10 @@ impl<'a> Pieces<'a> {
             end += u64::from(extent.length);
             visit(piece)?;
         }
-        if end != file.size || crc != file.crc32c {
+        if end != file.size || file.crc32c.is_some_and(|known| known != crc) {
             return Err(damaged("its content is not what was backed up"));
         }
-        Ok(())
+        Ok(crc)
     }
 
     fn frame(&mut self, pack: u32, offset: u64) -> Result<&[u8], RestoreError> {

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use pgm_proto::ServerName;
@@ -84,16 +84,19 @@ struct Shared<'a> {
     source: Source<'a>,
     total_bytes: u64,
     done_bytes: AtomicU64,
+    /// The checksums of files of which the manifest has none, in its order, as they are found.
+    found: Mutex<Vec<u32>>,
     stop: Cancel,
     failure: Mutex<Option<RestoreError>>,
 }
 
 /// Puts every file of the manifest in place, then does what `before_control` does, and puts `pg_control` in place last.
+/// `before_control` gets the checksums of the files of which the manifest has none, in its order.
 pub(super) fn place(
     restoration: Restoration<'_>,
     manifest: ManifestReader,
     workers: usize,
-    before_control: impl FnOnce() -> Result<(), RestoreError>,
+    before_control: impl FnOnce(&[u32]) -> Result<(), RestoreError>,
 ) -> Result<Placed, RestoreError> {
     let Restoration {
         cx,
@@ -107,6 +110,7 @@ pub(super) fn place(
         source,
         total_bytes,
         done_bytes: AtomicU64::new(0),
+        found: Mutex::default(),
         stop: Cancel::new(),
         failure: Mutex::new(None),
     };
@@ -140,7 +144,8 @@ pub(super) fn place(
         return Err(error);
     }
     let (control, placed) = dispatched?;
-    before_control()?;
+    let found = std::mem::take(&mut *shared.found());
+    before_control(&found)?;
     roots.sync()?;
     shared.place_control(control.as_ref())?;
     Ok(placed)
@@ -168,6 +173,10 @@ impl Dispatcher<'_> {
                     self.placed.files += 1;
                     self.placed.bytes += file.size;
                     if file.path.as_bytes() == CONTROL_FILE {
+                        // `backup_manifest` names it before it is in place.
+                        if file.crc32c.is_none() {
+                            return Err(self.shared.damaged(&file.path, "it has no checksum"));
+                        }
                         control = Some(file);
                     } else {
                         self.file(file)?;
@@ -198,7 +207,12 @@ impl Dispatcher<'_> {
                 })?;
             }
         }
-        let destination = Arc::new(Destination::new(&file, creation));
+        let unknown = file.crc32c.is_none().then(|| {
+            let mut found = self.shared.found();
+            found.push(0);
+            found.len() - 1
+        });
+        let destination = Arc::new(Destination::new(&file, creation, unknown));
         let pieces = file.extents.into_iter();
         self.window.extend(pieces.map(|extent| Piece {
             destination: destination.clone(),
@@ -288,6 +302,10 @@ impl Shared<'_> {
         })
     }
 
+    fn found(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn fail(&self, error: RestoreError) {
         self.stop.cancel();
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -342,6 +360,12 @@ impl Shared<'_> {
         let Some((_, file)) = open else { return Ok(()) };
         match destination.write(file, piece.extent, bytes)? {
             Progress::Good => Ok(()),
+            Progress::Found { number, crc32c } => {
+                if let Some(place) = self.found().get_mut(number) {
+                    *place = crc32c;
+                }
+                Ok(())
+            }
             Progress::Wrong => {
                 let pack = self.source.packs.get(piece.extent.pack as usize);
                 let pack = pack.map_or_else(String::new, |pack| {
@@ -413,7 +437,7 @@ impl Shared<'_> {
             });
         };
         self.roots.create(&control.path, control.mode)?;
-        let destination = Arc::new(Destination::new(control, Creation::Done));
+        let destination = Arc::new(Destination::new(control, Creation::Done, None));
         let mut worker = self.worker()?;
         for extent in &control.extents {
             let piece = Piece {

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::error::RestoreError;
 use super::recovery::{self, RecoverySettings};
 use super::roots::Roots;
-use super::{Recovery, RestorePlan};
+use super::{Recovery, RestorePlan, backup_manifest};
 use crate::repository::Repository;
 
 /// The file that makes PostgreSQL a standby; a backup of a standby brings it along.
@@ -16,18 +16,19 @@ const STANDBY_SIGNAL: &str = "standby.signal";
 /// The manifest of PostgreSQL, which `pg_verifybackup` reads.
 pub(super) const BACKUP_MANIFEST: &str = "backup_manifest";
 
-/// Writes `backup_manifest`, `postgresql.auto.conf` and `recovery.signal`, and takes `standby.signal` away: what is restored
+/// Writes `backup_manifest` (with the checksums `found` while files were put in place), `postgresql.auto.conf` and `recovery.signal`, and takes `standby.signal` away: what is restored
 /// is a server of its own, not one that waits for a primary.
 pub(super) fn write(
     roots: &Roots,
     repository: &Repository,
     plan: &RestorePlan,
+    found: &[u32],
 ) -> Result<(), RestoreError> {
     let folder = roots.data_path();
     if plan.entry.server_manifest.is_some() {
         let path = folder.join(BACKUP_MANIFEST);
         let mut file = new_file(&path)?;
-        repository.server_manifest(&plan.entry, &mut file)?;
+        backup_manifest::write(repository, &plan.entry, found, &mut file)?;
     }
     remove(&folder.join(STANDBY_SIGNAL))?;
     let Recovery::Command(restore_command) = &plan.request.recovery else {

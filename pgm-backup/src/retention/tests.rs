@@ -46,6 +46,7 @@ fn commit(repository: &Repository, label: &str) -> BackupLabel {
         size: 6,
         raw_bytes: 0,
         frames: 0,
+        index_crc32c: None,
     };
     let writer = ManifestWriter::new(object, &header, Compression::NONE).unwrap();
     (entry.manifest, _) = writer.finish(&[record]).unwrap();

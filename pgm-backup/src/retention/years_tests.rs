@@ -90,6 +90,7 @@ impl Years {
             size: summary.size,
             raw_bytes: summary.raw_bytes,
             frames: u64::from(summary.frames),
+            index_crc32c: Some(summary.index_crc),
         };
         let new = (content, record);
         let old = match self.made.last() {
@@ -246,7 +247,7 @@ fn file(path: &str, content: &[u8], pack: u32) -> ManifestEntry {
         size: content.len() as u64,
         mode: 0o600,
         mtime: 0,
-        crc32c: crc32c(content),
+        crc32c: Some(crc32c(content)),
         extents: if content.is_empty() {
             Vec::new()
         } else {

@@ -87,6 +87,7 @@ fn packs_in_folder(repository: &Repository, entry: &BackupEntry) -> Result<Vec<P
             size: meta.size,
             raw_bytes: 0,
             frames: 0,
+            index_crc32c: None,
         }));
         ControlFlow::Continue(())
     })?;
@@ -102,7 +103,7 @@ fn workers() -> usize {
 struct Checked {
     path: String,
     size: u64,
-    expected: u32,
+    expected: Option<u32>,
     seen: Mutex<Seen>,
 }
 
@@ -336,7 +337,8 @@ impl Shared<'_> {
     /// Tells how a file is of which every piece was looked at.
     fn conclude(&self, file: &Checked, last: Option<&ObjectPath>) {
         let found = file.found();
-        if found.is_some_and(|found| found != file.expected) {
+        let differs = |found| file.expected.is_some_and(|expected| expected != found);
+        if found.is_some_and(differs) {
             let own = layout::manifest(&self.entry.server, self.entry.label);
             self.findings.add(Finding {
                 area: Area::Data,

@@ -101,8 +101,8 @@ pub struct VerifiedFile {
     pub path: String,
     /// Its bytes.
     pub size: u64,
-    /// Its checksum in the manifest.
-    pub expected: u32,
+    /// Its checksum in the manifest, if that has one.
+    pub expected: Option<u32>,
     /// The checksum of what is in the repository; `None` when a part of it cannot be read.
     pub found: Option<u32>,
 }
@@ -110,7 +110,7 @@ pub struct VerifiedFile {
 impl VerifiedFile {
     /// Whether it is as it was backed up.
     pub fn is_sound(&self) -> bool {
-        self.found == Some(self.expected)
+        self.found.is_some() && (self.expected.is_none() || self.found == self.expected)
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliEr
         server_compression: arguments.server_compression,
         no_resume: arguments.no_resume,
         incremental: arguments.incremental,
+        source: arguments.source.map(Into::into),
     };
     let request = Request::Backup {
         server: arguments.server,

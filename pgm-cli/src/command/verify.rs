@@ -185,7 +185,7 @@ fn print_files(backup: &VerifiedBackup, files: ListedFiles) {
         table.row([
             file.path.clone(),
             bytes(file.size),
-            file.expected.clone(),
+            file.expected.clone().unwrap_or_else(|| "-".to_owned()),
             file.found.clone().unwrap_or_else(|| "-".to_owned()),
             if file.sound { "sound" } else { "damaged" }.to_owned(),
         ]);

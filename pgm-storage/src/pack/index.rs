@@ -82,10 +82,9 @@ pub(super) fn parse_header(bytes: &[u8; HEADER_BYTES]) -> Result<(u8, PackKind),
     Ok((VERSION, PackKind(u16::from_le_bytes([bytes[6], bytes[7]]))))
 }
 
-/// The index and footer behind frames that end at `index_offset`.
-pub(super) fn index_and_footer_bytes(frames: &[FrameLocation], index_offset: u64) -> Vec<u8> {
-    let index_bytes = INDEX_HEAD_BYTES + frames.len() * ENTRY_BYTES;
-    let mut bytes = Vec::with_capacity(index_bytes + FOOTER_BYTES);
+fn index_bytes(frames: &[FrameLocation]) -> Vec<u8> {
+    let length = INDEX_HEAD_BYTES + frames.len() * ENTRY_BYTES;
+    let mut bytes = Vec::with_capacity(length + FOOTER_BYTES);
     let count = (frames.len() as u32).to_le_bytes();
     bytes.extend_from_slice(&INDEX_MAGIC);
     bytes.extend_from_slice(&count);
@@ -95,6 +94,18 @@ pub(super) fn index_and_footer_bytes(frames: &[FrameLocation], index_offset: u64
         bytes.extend_from_slice(&frame.raw_bytes.to_le_bytes());
         bytes.extend_from_slice(&frame.crc.to_le_bytes());
     }
+    bytes
+}
+
+/// The checksum of the index of a pack with these frames. It tells what comes out of all of them, too.
+pub fn index_crc(frames: &[FrameLocation]) -> u32 {
+    crc32c(&index_bytes(frames))
+}
+
+/// The index and footer behind frames that end at `index_offset`.
+pub(super) fn index_and_footer_bytes(frames: &[FrameLocation], index_offset: u64) -> Vec<u8> {
+    let mut bytes = index_bytes(frames);
+    let (footer_at, count) = (bytes.len(), (frames.len() as u32).to_le_bytes());
     let index_crc = crc32c(&bytes);
     let raw_bytes: u64 = frames.iter().map(|frame| u64::from(frame.raw_bytes)).sum();
     bytes.extend_from_slice(&FOOTER_MAGIC);
@@ -102,7 +113,7 @@ pub(super) fn index_and_footer_bytes(frames: &[FrameLocation], index_offset: u64
     bytes.extend_from_slice(&index_offset.to_le_bytes());
     bytes.extend_from_slice(&raw_bytes.to_le_bytes());
     bytes.extend_from_slice(&index_crc.to_le_bytes());
-    let footer_crc = crc32c(&bytes[index_bytes..]);
+    let footer_crc = crc32c(&bytes[footer_at..]);
     bytes.extend_from_slice(&footer_crc.to_le_bytes());
     bytes
 }

@@ -25,7 +25,7 @@ mod reader;
 mod tests;
 mod writer;
 
-pub use index::{FrameLocation, PACK_FRAMES_MAX, PackKind};
+pub use index::{FrameLocation, PACK_FRAMES_MAX, PackKind, index_crc};
 pub use reader::PackReader;
 pub use writer::{PackSummary, PackWriter};
 

@@ -89,6 +89,7 @@ impl PackReader {
                 .map(|frame| u64::from(frame.raw_bytes))
                 .sum(),
             frames: self.frames.len() as u32,
+            index_crc: index::index_crc(&self.frames),
         }
     }
 

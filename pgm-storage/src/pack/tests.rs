@@ -94,7 +94,8 @@ fn an_empty_pack_is_a_pack() {
         PackSummary {
             size: 56,
             raw_bytes: 0,
-            frames: 0
+            frames: 0,
+            index_crc: crate::crc32c(b"PGMI\0\0\0\0"),
         }
     );
 }

@@ -35,6 +35,9 @@ pub struct PackSummary {
     pub raw_bytes: u64,
     /// How many frames there are.
     pub frames: u32,
+    /// Checksum of the pack's index. The index has the checksums of all frames, so this one tells the pack's content from
+    /// that of any other pack.
+    pub index_crc: u32,
 }
 
 impl PackWriter {
@@ -114,6 +117,7 @@ impl PackWriter {
             size: self.written,
             raw_bytes: self.raw_bytes,
             frames: self.frames.len() as u32,
+            index_crc: index::index_crc(&self.frames),
         };
         self.object.finish()?;
         Ok(summary)

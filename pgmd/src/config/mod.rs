@@ -49,8 +49,8 @@ pub use settings::{
     RepositoryConfig, ServerConfig, VerifyConfig, all as settings,
 };
 pub use value::{
-    ByteSize, ConninfoText, Form, HookCommand, Kind, LogLevel, LogMode, LogType, MasterKeySource,
-    PathTemplate, ProgramFolders, ServerMode, Statements, VerifyDepth,
+    BackupSource, ByteSize, ConninfoText, Form, HookCommand, Kind, LogLevel, LogMode, LogType,
+    MasterKeySource, PathTemplate, ProgramFolders, ServerMode, Statements, VerifyDepth,
 };
 
 /// The name of the configuration file in the daemon's directory.

@@ -17,8 +17,8 @@ use super::entry::Entry;
 use super::registry::{Group, Setting, settings};
 use super::section::Section;
 use super::value::{
-    ByteSize, ConninfoText, HookCommand, LogLevel, LogMode, LogType, MasterKeySource, PathTemplate,
-    ProgramFolders, ServerMode, Statements, VerifyDepth,
+    BackupSource, ByteSize, ConninfoText, HookCommand, LogLevel, LogMode, LogType, MasterKeySource,
+    PathTemplate, ProgramFolders, ServerMode, Statements, VerifyDepth,
 };
 
 settings! {
@@ -254,6 +254,10 @@ settings! {
         /// How the server (PostgreSQL 15 or newer) compresses what it sends for a backup, where the network is slow: zstd:-100 to zstd:19,
         /// lz4, gzip:1 to gzip:9. It is stored as the repositories say all the same.
         server_compression: ServerCompression = Is("none"), Live;
+        /// How incremental backups learn what has changed: native, from the server's own summaries of its WAL (PostgreSQL 17 or newer, with
+        /// summarize_wal), so that only changed pages are read and sent; stream, from pgm's, while everything is sent; auto, native
+        /// where that is possible.
+        backup_source: BackupSource = Is("auto"), Live;
         /// Which of its backups are kept, when not as for all servers.
         retention: Option<RetentionPolicy> = Unset("as for all servers"), Live;
         /// How far scheduled verifications of its backups go, when not as for all servers.

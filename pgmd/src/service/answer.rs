@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgm_mgmt::{
-    BackupChoice, BackupOptions, Error, ErrorCode, JobKind, Pong, Request, Response,
+    BackupChoice, BackupOptions, BackupSource, Error, ErrorCode, JobKind, Pong, Request, Response,
     RestoreOptions, RunningJobs, ServerMode, Stopping,
 };
 use pgm_proto::ServerName;
@@ -162,6 +162,11 @@ fn backup(
         .server_compression
         .unwrap_or(entry.server_compression);
     options.server_compression = Some(compression);
+    options.source = options.source.or(Some(match entry.backup_source {
+        crate::config::BackupSource::Auto => BackupSource::Auto,
+        crate::config::BackupSource::Stream => BackupSource::Stream,
+        crate::config::BackupSource::Native => BackupSource::Native,
+    }));
     refuse_offline(daemon, server)?;
     let receiver_slot = daemon.receiver_slot_of(server).ok_or_else(|| {
         let text =

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use pgm_backup::backup::{BackupOutcome, BackupTarget};
 use pgm_backup::catalog::Sent;
-use pgm_backup::{BackupRequest, Incremental, Repository, Resume};
-use pgm_mgmt::{BackupOptions, BackupSummary, Error, ErrorCode, Response, UnreadableRepository};
+use pgm_backup::{BackupRequest, Incremental, IncrementalSource, Repository, Resume};
+use pgm_mgmt::{
+    BackupOptions, BackupSource, BackupSummary, Error, ErrorCode, Response, UnreadableRepository,
+};
 use pgm_proto::{Checkpoint, Client, Session};
 use pgm_wal::Spool;
 use pgm_wal::archive::Archive;
@@ -143,6 +145,11 @@ fn request(link: &Link, options: &BackupOptions) -> BackupRequest {
             Incremental::IfPossible
         } else {
             Incremental::Never
+        },
+        source: match options.source.unwrap_or_default() {
+            BackupSource::Auto => IncrementalSource::Auto,
+            BackupSource::Stream => IncrementalSource::Stream,
+            BackupSource::Native => IncrementalSource::Native,
         },
         resume: if options.no_resume {
             Resume::Never

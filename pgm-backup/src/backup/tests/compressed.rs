@@ -26,6 +26,7 @@ fn take_compressed(
     let discard = &request.discard;
     let lanes = begin(locked, &server(), &beginning().facts, discard)?;
     let announced = Announced {
+        pages: BackupPages::All,
         archives: Some(format),
         tablespaces: vec![TABLESPACE],
         total_bytes: None,

@@ -162,6 +162,7 @@ fn a_repository_whose_wal_does_not_arrive_holds_up_no_other() {
         .step(|target| Locked::take(target, &server(), Resume::IfPossible, FRAMES_MAX));
     let lanes = begin(locked.unwrap(), &server(), &beginning().facts, &discard).unwrap();
     let announced = Announced {
+        pages: BackupPages::All,
         archives: None,
         tablespaces: vec![TABLESPACE],
         total_bytes: None,

@@ -33,9 +33,10 @@ pub struct BaseBackupOptions {
 }
 
 /// Which pages of relations a backup has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BackupPages {
     /// All of them.
+    #[default]
     All,
     /// Those that have changed since the backup whose manifest was [uploaded](crate::Client::upload_manifest) in this session.
     /// A file of which only some pages are sent is called `INCREMENTAL.` and its name. PostgreSQL 17 and later, with

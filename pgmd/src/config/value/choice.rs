@@ -48,6 +48,20 @@ macro_rules! choice {
 }
 
 choice! {
+    /// How an incremental backup learns what has changed.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub enum BackupSource ("source") {
+        /// From the server where that is possible, else from what it sends.
+        #[default]
+        Auto = "auto",
+        /// Everything is read, and what has not changed is not stored.
+        Stream = "stream",
+        /// The server sends changed pages only.
+        Native = "native",
+    }
+}
+
+choice! {
     /// How much is logged.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
     #[serde(rename_all = "lowercase")]

@@ -4,8 +4,9 @@
 //! answers only what is about the console or what every client of PostgreSQL asks of its server.
 
 use pgm_mgmt::{
-    BackupChoice, BackupOptions, JobId, JobScope, ListedFiles, Request, RestoreOptions,
-    RestoreTarget, ServerMode, TargetAction, TargetPoint, TrialOptions, VerifyLevel, VerifyOptions,
+    BackupChoice, BackupOptions, BackupSource, JobId, JobScope, ListedFiles, Request,
+    RestoreOptions, RestoreTarget, ServerMode, TargetAction, TargetPoint, TrialOptions,
+    VerifyLevel, VerifyOptions,
 };
 use pgm_proto::{ServerName, TimelineId};
 
@@ -63,8 +64,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW VERSION", "the version of pgmd"),
     ("SHOW HELP", "this list"),
     (
-        "BACKUP server [SPREAD] [RATE kib] [COMPRESSION compression] [ANEW] [INCREMENTAL] [NOWAIT]",
-        "take a backup; COMPRESSION is the server's, as zstd:1; ANEW goes on from no interrupted one; INCREMENTAL stores what has changed; NOWAIT gives the job's number at once",
+        "BACKUP server [SPREAD] [RATE kib] [COMPRESSION compression] [ANEW] [INCREMENTAL [STREAM | NATIVE]] [NOWAIT]",
+        "take a backup; COMPRESSION is the server's, as zstd:1; ANEW goes on from no interrupted one; INCREMENTAL stores what has changed, which pgm (STREAM) or the server (NATIVE) finds; NOWAIT gives the job's number at once",
     ),
     (
         "EXPLAIN RESTORE server [label] TO 'directory' [UNTIL …]",
@@ -288,6 +289,11 @@ fn backup(words: &mut Words<'_>) -> Result<Command, SyntaxError> {
     }
     if words.keyword(&["INCREMENTAL"]).is_some() {
         options.incremental = true;
+        options.source = match words.keyword(&["STREAM", "NATIVE"]) {
+            Some("STREAM") => Some(BackupSource::Stream),
+            Some(_) => Some(BackupSource::Native),
+            None => None,
+        };
     }
     let request = Request::Backup { server, options };
     Ok(job_command(words, request, Shape::Backups, "BACKUP"))

@@ -28,7 +28,7 @@ fn commands_are_requests_in_any_case() {
     let server = || "prod-1".parse().unwrap();
     assert_eq!(request("show SERVERS;"), Request::Status { server: None });
     assert_eq!(
-        request("Backup prod-1 SPREAD rate 2048 compression zstd:-5 anew"),
+        request("Backup prod-1 SPREAD rate 2048 compression zstd:-5 anew incremental native"),
         Request::Backup {
             server: server(),
             options: pgm_mgmt::BackupOptions {
@@ -36,7 +36,8 @@ fn commands_are_requests_in_any_case() {
                 max_rate_kib: Some(2048),
                 server_compression: Some("zstd:-5".parse().unwrap()),
                 no_resume: true,
-                incremental: false,
+                incremental: true,
+                source: Some(pgm_mgmt::BackupSource::Native),
             }
         }
     );

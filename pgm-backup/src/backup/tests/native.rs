@@ -1,0 +1,235 @@
+//! Backups of which a scripted server sends changed pages only.
+
+use std::ops::Range;
+
+use super::*;
+use crate::backup::changed::changed_file;
+use crate::backup::parent::Parent;
+use crate::catalog::{BackupKind, BackupMethod};
+use pgm_proto::BackupPages;
+
+const PAGE: usize = 8192;
+
+/// A second backup, on top of `before`, of what `steps` say.
+fn take_changed(
+    repository: &Repository,
+    before: &BackupEntry,
+    steps: Vec<Step>,
+) -> Result<BackupEntry> {
+    let (cx, targets) = (Context::quiet(), [target(repository, "zstd")]);
+    let request = BackupRequest::default();
+    let locked = Lanes::of(&targets)
+        .step(|target| Locked::take(target, &server(), request.resume, FRAMES_MAX))?;
+    let mut beginning = beginning();
+    beginning.pages = BackupPages::Changed;
+    let lanes = begin(locked, &server(), &beginning.facts, &request.discard)?;
+    let parent = Parent::read(repository, before)?.unwrap();
+    let (_, lane) = lanes.open().next().unwrap();
+    lane.build_on(Ok(BuiltOn::Parent(parent)));
+    let announced = Announced {
+        pages: BackupPages::Changed,
+        tablespaces: vec![TABLESPACE],
+        ..Announced::default()
+    };
+    // Cut so that no page and no header comes in one piece.
+    let mut source = Script::new(steps, 5000);
+    let copied = copy(
+        &cx,
+        &mut source,
+        &announced,
+        lanes,
+        options(2),
+        &request.discard,
+    )?;
+    let outcomes = finish(&cx, &targets, &request, &beginning, copied)?;
+    outcomes.into_outcomes().pop().unwrap().into_result()
+}
+
+fn pages(runs: &[(Range<usize>, u8)], old: &[u8]) -> Vec<u8> {
+    let mut bytes = old.to_vec();
+    for (run, fill) in runs {
+        let end = run.end * PAGE;
+        bytes.resize(bytes.len().max(end), 0);
+        bytes[run.start * PAGE..end].fill(*fill);
+    }
+    bytes
+}
+
+fn tablespace(steps: Vec<Step>) -> Vec<Step> {
+    let mut all = vec![Step::Archive(Some(TABLESPACE))];
+    all.extend(steps);
+    all.push(Step::Bytes(end()));
+    all
+}
+
+/// 300 pages, more than two frames, a file of a tablespace, and small ones.
+fn full(repository: &Repository) -> (BackupEntry, Vec<u8>) {
+    let mut large = vec![0; 300 * PAGE];
+    pattern(5, &mut large);
+    let mut steps = tablespace(vec![Step::Bytes(file("PG_17_1/5/9", &large[..4 * PAGE]))]);
+    steps.extend(data_directory(vec![
+        Step::Bytes(file("base/5/1", &large)),
+        Step::Bytes(file("base/5/2", &large[..7 * PAGE])),
+        Step::Bytes(file("base/5/3", &large[..5 * PAGE])),
+        Step::Bytes(file("base/5/3_vm", &large[..PAGE])),
+        Step::Bytes(file("base/5/gone", b"old")),
+        Step::Bytes(file("base/5/INCREMENTAL.mine", b"a user's")),
+        Step::Bytes(link("pg_tblspc/16385", "/mnt/ts")),
+    ]));
+    let source = Script::new(steps, 65_536);
+    let entry = take(&Context::quiet(), repository, source).unwrap();
+    (entry, large)
+}
+
+fn incremental(name: &str, truncation: u32, changed: &[(u32, u8)]) -> Step {
+    Step::Bytes(file(name, &changed_file(truncation, changed)))
+}
+
+/// The archive of a server that changed some pages since.
+fn changed_steps() -> Vec<Step> {
+    let label = b"START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\n\
+        BACKUP FROM: primary\nSTART TIMELINE: 1\nINCREMENTAL FROM LSN: 0/1000028\nINCREMENTAL FROM TLI: 1\n";
+    let mut steps = tablespace(vec![incremental("PG_17_1/5/INCREMENTAL.9", 4, &[])]);
+    steps.extend([
+        Step::Archive(None),
+        Step::Bytes(file("backup_label", label)),
+        incremental(
+            "base/5/INCREMENTAL.1",
+            300,
+            &[(0, 1), (1, 2), (130, 3), (299, 4), (303, 5)],
+        ),
+        // Cut to three pages, and grown again.
+        incremental("base/5/INCREMENTAL.2", 3, &[(5, 6)]),
+        Step::Bytes(file("base/5/3", b"sent whole")),
+        incremental("base/5/INCREMENTAL.3_vm", 1, &[(0, 9)]),
+        Step::Bytes(file("base/5/4", b"new")),
+        Step::Bytes(file("base/5/INCREMENTAL.mine", b"a user's")),
+        Step::Bytes(link("pg_tblspc/16385", "/mnt/ts")),
+        Step::Bytes(file("global/pg_control", &[7; 8192])),
+        Step::Bytes(end()),
+        Step::Manifest,
+        Step::ManifestBytes(b"{}".to_vec()),
+        Step::End(backup_end()),
+    ]);
+    steps
+}
+
+#[test]
+fn changed_pages_and_the_backup_before_make_whole_files() {
+    let repository = repository();
+    let (before, large) = full(&repository);
+    let entry = take_changed(&repository, &before, changed_steps()).unwrap();
+    let files = contents(&repository, &entry);
+    let one = pages(
+        &[(0..1, 1), (1..2, 2), (130..131, 3), (299..300, 4)],
+        &large,
+    );
+    let one = pages(&[(300..303, 0), (303..304, 5)], &one);
+    assert!(files["base/5/1"] == one);
+    let two = pages(&[(3..5, 0), (5..6, 6)], &large[..3 * PAGE]);
+    assert!(files["base/5/2"] == two);
+    assert_eq!(files["base/5/3"], b"sent whole");
+    assert_eq!(files["base/5/4"], b"new");
+    assert_eq!(files["base/5/INCREMENTAL.mine"], b"a user's");
+    assert!(files["base/5/3_vm"] == [9; PAGE]);
+    assert!(files["pg_tblspc/16385/PG_17_1/5/9"] == large[..4 * PAGE]);
+    assert!(!files.contains_key("base/5/gone"));
+    let label = String::from_utf8(files["backup_label"].clone()).unwrap();
+    assert!(
+        label.contains("START TIMELINE") && !label.contains("INCREMENTAL"),
+        "{label}"
+    );
+
+    assert_eq!(entry.kind, BackupKind::Incremental);
+    assert_eq!(entry.method, BackupMethod::BaseBackupIncremental);
+    let basis = entry.basis.unwrap();
+    assert_eq!(basis.label, before.label);
+    assert_eq!(basis.raw_bytes, (296 + 3 + 4) * PAGE as u64);
+    assert!(entry.size.stored_bytes < before.size.stored_bytes / 10);
+
+    // Only what went by whole, or did not change at all, has a checksum.
+    let manifest = repository.manifest(&entry).unwrap();
+    let known: BTreeMap<String, bool> = manifest
+        .filter_map(|line| match line.unwrap() {
+            ManifestEntry::File(file) => Some((file.path.to_string(), file.crc32c.is_some())),
+            _ => None,
+        })
+        .collect();
+    let unknown: Vec<_> = known.iter().filter(|(_, known)| !**known).collect();
+    let names: Vec<&str> = unknown.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(names, ["base/5/1", "base/5/2"]);
+}
+
+#[test]
+fn a_third_backup_is_built_on_what_the_second_is_made_of() {
+    let repository = repository();
+    let (before, large) = full(&repository);
+    let second = take_changed(&repository, &before, changed_steps()).unwrap();
+    let mut steps = tablespace(Vec::new());
+    steps.extend(data_directory(vec![
+        incremental("base/5/INCREMENTAL.1", 304, &[(2, 8)]),
+        incremental("base/5/INCREMENTAL.2", 6, &[]),
+    ]));
+    let third = take_changed(&repository, &second, steps).unwrap();
+    let files = contents(&repository, &third);
+    let one = pages(
+        &[
+            (0..1, 1),
+            (1..2, 2),
+            (2..3, 8),
+            (130..131, 3),
+            (299..300, 4),
+        ],
+        &large,
+    );
+    assert!(files["base/5/1"] == pages(&[(300..303, 0), (303..304, 5)], &one));
+    assert!(files["base/5/2"] == pages(&[(3..5, 0), (5..6, 6)], &large[..3 * PAGE]));
+    assert!(!files.contains_key("base/5/3"));
+}
+
+#[test]
+fn pages_of_a_file_that_nobody_has_are_no_backup() {
+    let repository = repository();
+    let (before, _) = full(&repository);
+    for (name, content) in [
+        ("base/5/INCREMENTAL.77", changed_file(2, &[(0, 1)])),
+        ("base/5/INCREMENTAL.1", b"no such thing".to_vec()),
+        (
+            "base/5/INCREMENTAL.1",
+            changed_file(2, &[(0, 1)])[..PAGE].to_vec(),
+        ),
+    ] {
+        let mut steps = tablespace(Vec::new());
+        steps.extend(data_directory(vec![Step::Bytes(file(name, &content))]));
+        let error = take_changed(&repository, &before, steps).unwrap_err();
+        assert!(matches!(error, Error::BadStream { .. }), "{name}: {error}");
+    }
+    // Both forms of one file.
+    let mut steps = tablespace(Vec::new());
+    steps.extend(data_directory(vec![
+        Step::Bytes(file("base/5/2", b"whole")),
+        incremental("base/5/INCREMENTAL.2", 1, &[]),
+    ]));
+    let error = take_changed(&repository, &before, steps).unwrap_err();
+    assert!(error.to_string().contains("comes twice"), "{error}");
+}
+
+#[test]
+fn a_pack_that_was_exchanged_for_another_sound_one_is_noticed() {
+    let repository = repository();
+    let (before, _) = full(&repository);
+    let entry = take_changed(&repository, &before, changed_steps()).unwrap();
+    let manifest = repository.manifest(&entry).unwrap();
+    let foreign = manifest
+        .packs()
+        .iter()
+        .find(|pack| pack.label == before.label);
+    let foreign = foreign.unwrap().clone();
+    repository.pack(&server(), &foreign).unwrap();
+    let other = crate::manifest::PackRecord {
+        index_crc32c: foreign.index_crc32c.map(|crc| crc ^ 1),
+        ..foreign
+    };
+    let error = repository.pack(&server(), &other).unwrap_err();
+    assert!(error.to_string().contains("another pack"), "{error}");
+}
