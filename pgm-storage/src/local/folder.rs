@@ -2,10 +2,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::durable::Identity;
 use super::{FOLDER_TRIES_MAX, Root};
 use crate::error::{Result, StorageError};
 use crate::path::ObjectPath;
@@ -126,14 +128,25 @@ impl Folder {
             .map_err(|error| self.error("look at", name, error))
     }
 
-    /// Makes the names in this folder and in every one above it durable.
+    /// Makes the names in this folder durable, and its own name and those of the folders above it.
     ///
-    /// Those above are synced also if they existed before: whoever made one may not have come to it yet. That costs next
-    /// to nothing for a folder without changes.
+    /// Also of those that existed before, since whoever made one may not have come to it yet; but once for each.
     pub(super) fn sync(&self) -> Result<()> {
-        let above = self.chain.iter().rev().map(|fd| fd.as_fd());
-        for fd in above.chain([self.root.fd.as_fd()]) {
-            rustix::fs::fsync(fd).map_err(|error| self.error("sync", "", error))?;
+        let sync = |fd: BorrowedFd<'_>| {
+            rustix::fs::fsync(fd).map_err(|error| self.error("sync", "", error))
+        };
+        sync(self.fd())?;
+        for depth in (0..self.chain.len()).rev() {
+            let identity = Identity::of(self.chain[depth].as_fd());
+            if self.root.durable.has(identity) {
+                continue;
+            }
+            let above = depth
+                .checked_sub(1)
+                .map_or(&self.root.fd, |above| &self.chain[above]);
+            let now = SystemTime::now();
+            sync(above.as_fd())?;
+            self.root.durable.note(identity, now);
         }
         Ok(())
     }

@@ -7,12 +7,13 @@
 //!
 //! Invariants:
 //! - An object is a temporary file in its final folder until it is whole and synced; a rename then gives it its name and
-//!   the folder and all folders above it are synced. A failed sync discards it.
+//!   the folder is synced, and all folders above it once. A failed sync discards it.
 //! - A live writer holds a lock (`flock`) on its temporary file, so whoever gets that lock may remove the file.
 //! - No symbolic link is followed below the root: every folder is opened from the one above it. The root itself may be
 //!   reached through one.
 //! - A folder is removed as soon as it is found empty; whoever needs it makes it again.
 
+mod durable;
 mod folder;
 mod list;
 mod reader;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use self::durable::DurableFolders;
 use self::folder::Folder;
 use self::reader::LocalReader;
 use self::writer::LocalWriter;
@@ -51,6 +53,7 @@ pub struct LocalStorage(Arc<Root>);
 struct Root {
     directory: PathBuf,
     fd: OwnedFd,
+    durable: DurableFolders,
 }
 
 impl Root {
@@ -84,7 +87,12 @@ impl LocalStorage {
         };
         // Absolute, so that an error still names the right place after a change of the working directory.
         let directory = std::path::absolute(directory).map_err(failed)?;
-        Ok(Self(Arc::new(Root { directory, fd })))
+        let durable = DurableFolders::default();
+        Ok(Self(Arc::new(Root {
+            directory,
+            fd,
+            durable,
+        })))
     }
 
     /// Makes the directory, and those above it, if they are missing (mode 0700, durable), and uses it.
