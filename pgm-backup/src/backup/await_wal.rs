@@ -20,6 +20,8 @@ use crate::repository::Staging;
 
 /// How often the answer is asked for at least.
 const POLL_EVERY: Duration = Duration::from_millis(200);
+/// And at most: the WAL of a quiet server is there in the next moment, and that shall be all that a small backup waits.
+const POLL_EVERY_MIN: Duration = Duration::from_millis(5);
 
 /// Tells which WAL is durable: in the archive, or in the spool and synced.
 pub trait WalCoverage {
@@ -108,7 +110,8 @@ pub(super) fn publish_when_durable(
             Stand::Published(_) => None,
         });
         let Some(coverage) = waiting else { break };
-        coverage.wait(left.min(POLL_EVERY));
+        let pause = (waited / 8).clamp(POLL_EVERY_MIN, POLL_EVERY);
+        coverage.wait(left.min(pause));
     }
     lanes.step(|stand| match stand {
         Stand::Published(entry) => Ok(*entry),

@@ -103,7 +103,7 @@ impl<'a> Worker<'a> {
             }
             self.encoded.clear();
             self.encoders[number]
-                .encode(&frame.bytes, &mut self.encoded)
+                .encode_summed(&frame.bytes, key.crc, &mut self.encoded)
                 .map_err(refused)?;
             self.in_each_lane(|worker, number, lane| {
                 if lane.compression() == compression && !worker.has_frame[number] {
@@ -266,7 +266,7 @@ impl<'a> Worker<'a> {
             self.encoded.clear();
             if let Some(encoder) = encoder {
                 encoder
-                    .encode(&frame.bytes, &mut self.encoded)
+                    .encode_summed(&frame.bytes, key.crc, &mut self.encoded)
                     .map_err(refused)?;
             }
             self.append(number, lane, &frame, key)?;

@@ -64,12 +64,22 @@ impl FrameEncoder {
     /// Appends one frame with `raw` to `out`. Bytes that compression does not make fewer are kept as they are. On an
     /// error nothing is appended.
     pub fn encode(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<FrameHeader, FrameError> {
+        self.encode_summed(raw, crc32c(raw), out)
+    }
+
+    /// As [`encode`](Self::encode), of bytes whose CRC-32C is known to be `raw_crc`.
+    pub fn encode_summed(
+        &mut self,
+        raw: &[u8],
+        raw_crc: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<FrameHeader, FrameError> {
+        debug_assert_eq!(raw_crc, crc32c(raw), "the checksum is of other bytes");
         if raw.len() > FRAME_RAW_MAX {
             return Err(FrameError::TooLarge {
                 raw_bytes: raw.len(),
             });
         }
-        let raw_crc = crc32c(raw);
         let (codec, payload) = match self.compress(raw)? {
             Some(payload_bytes) => (self.compression.codec(), &self.scratch[..payload_bytes]),
             None => (Codec::None, raw),
