@@ -151,10 +151,10 @@ fn the_server_sends_what_has_changed(major: Major) {
             *row = ["postgres", "light", "0", ""].map(str::to_owned).to_vec();
         }
         // One of them the other way, in between: each goes on from what the other one took.
-        let source: &[&str] = if round == 2 {
-            &["--source", "stream"]
-        } else {
-            &[]
+        let source: &[&str] = match round {
+            2 => &["--source", "stream"],
+            3 => &["--server-compression", "gzip:1"],
+            _ => &[],
         };
         let backup = backup(&pgmd, &[&["--incremental"], source].concat());
         assert_eq!(backup["kind"], "incremental", "{backup}");

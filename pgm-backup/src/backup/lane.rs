@@ -212,7 +212,7 @@ impl Lane {
         let Some(Ok(BuiltOn::Parent(parent))) = self.built_on.get() else {
             return Err(bad(format!("only pages of {} come", header.path)));
         };
-        let Some(before) = parent.take(&header.path) else {
+        let Some(before) = parent.file(&header.path) else {
             let reason = format!(
                 "only pages of {} come, which is not in the backup before",
                 header.path

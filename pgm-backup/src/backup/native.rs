@@ -15,7 +15,7 @@ use pgm_proto::{BackupPages, Client, ServerName};
 use super::basis::is_damaged;
 use super::lane::{BuiltOn, Lane};
 use super::lanes::Lanes;
-use super::parent::Parent;
+use super::parent::{MEMORY_MAX, Parent};
 use super::start::Now;
 use super::target::BackupTarget;
 use crate::catalog::{BackupEntry, BackupStatus};
@@ -121,9 +121,12 @@ pub(super) fn offer(
         Err(error) => return no(error.to_string()),
     };
     let mut parents = BTreeMap::new();
+    let memory_max = MEMORY_MAX / open.len().max(1);
     for (number, repository) in open.into_iter().zip(&repositories) {
         cx.check_cancel()?;
-        match own_entry(repository, &entry).and_then(|own| Parent::read(repository, &own)) {
+        match own_entry(repository, &entry)
+            .and_then(|own| Parent::read(repository, &own, memory_max))
+        {
             Ok(Some(parent)) => parents.insert(number, parent),
             Ok(None) => {
                 let label = entry.label;
@@ -195,7 +198,7 @@ fn incapable(client: &mut Client, now: &Now) -> Result<Option<String>> {
 }
 
 /// The newest backup that all repositories have and that can be a parent, or why there is none.
-fn parent(
+pub(super) fn parent(
     repositories: &[&Repository],
     server: &ServerName,
     now: &Now,

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use super::*;
+use crate::backup::basis::SourceKind;
 use crate::backup::changed::changed_file;
-use crate::backup::parent::Parent;
+use crate::backup::parent::{MEMORY_MAX, Parent};
+use crate::backup::start::Now;
 use crate::catalog::{BackupKind, BackupMethod};
 use pgm_proto::BackupPages;
 
@@ -23,7 +25,7 @@ fn take_changed(
     let mut beginning = beginning();
     beginning.pages = BackupPages::Changed;
     let lanes = begin(locked, &server(), &beginning.facts, &request.discard)?;
-    let parent = Parent::read(repository, before)?.unwrap();
+    let parent = Parent::read(repository, before, MEMORY_MAX)?.unwrap();
     let (_, lane) = lanes.open().next().unwrap();
     lane.build_on(Ok(BuiltOn::Parent(parent)));
     let announced = Announced {
@@ -232,4 +234,60 @@ fn a_pack_that_was_exchanged_for_another_sound_one_is_noticed() {
     };
     let error = repository.pack(&server(), &other).unwrap_err();
     assert!(error.to_string().contains("another pack"), "{error}");
+}
+
+fn now() -> Now {
+    Now {
+        facts: beginning().facts,
+        timeline: TimelineId::FIRST,
+        data_checksums: DataChecksums::On,
+        source: SourceKind::Primary,
+    }
+}
+
+#[test]
+fn the_parent_is_the_newest_backup_that_all_repositories_have() {
+    let (one, other) = (repository(), repository());
+    let parent =
+        |now: &Now| crate::backup::native::parent(&[&one, &other], &server(), now).unwrap();
+    let none = parent(&now()).unwrap_err();
+    assert!(none.contains("no backup before"), "{none}");
+    let both = [target(&one, "zstd"), target(&other, "lz4")];
+    let cx = Context::quiet();
+    let mut common = Vec::new();
+    for _ in 0..2 {
+        let outcomes = take_into(&cx, &both, Script::new(sample(), 65_536)).unwrap();
+        common = outcomes;
+    }
+    let common = common.pop().unwrap().into_result().unwrap();
+    let alone = take(&cx, &one, Script::new(sample(), 65_536)).unwrap();
+    assert!(alone.label > common.label);
+    assert_eq!(parent(&now()).unwrap().label, common.label);
+
+    for (now, why) in [
+        (
+            Now {
+                timeline: TimelineId::new(2).unwrap(),
+                ..now()
+            },
+            "timeline 1",
+        ),
+        (
+            Now {
+                data_checksums: DataChecksums::Off,
+                ..now()
+            },
+            "checksums",
+        ),
+        (
+            Now {
+                source: SourceKind::Standby,
+                ..now()
+            },
+            "standby",
+        ),
+    ] {
+        let reason = parent(&now).unwrap_err();
+        assert!(reason.contains(why), "{reason}");
+    }
 }
