@@ -1,34 +1,56 @@
 //! Checksums of files that are stored and given back in pieces.
 
-use std::array::from_fn;
-use std::sync::LazyLock;
+//!
+//! The checksum of bytes with `n` zeros behind them is that of the bytes times `x^8n`, as polynomials over GF(2) modulo that of
+//! CRC-32C. The bit 31 of a number is the coefficient of `x^0`. One product takes some 30 steps, and a shift takes as many
+//! products as its length has bits set: a frame has one, a run of pages at most eight.
 
-use pgm_storage::FRAME_RAW_MAX;
+/// CRC-32C's polynomial without `x^32`.
+const POLYNOMIAL: u32 = 0x82F6_3B78;
+/// `x^8`, `x^16`, `x^32` …: zeros in the number 1, 2, 4 ….
+const SHIFTS: [u32; 32] = {
+    let mut shifts = [1 << 23; 32];
+    let mut bit = 1;
+    while bit < shifts.len() {
+        shifts[bit] = product(shifts[bit - 1], shifts[bit - 1]);
+        bit += 1;
+    }
+    shifts
+};
 
 /// The checksum of the pieces with these checksums and lengths, one behind the other.
 pub(crate) fn checksum_of(pieces: impl Iterator<Item = (u32, u32)>) -> u32 {
-    pieces.fold(0, |before, (piece, length)| match length as usize {
-        // Nothing before the first piece, and most others fill a frame.
-        _ if before == 0 => piece,
-        FRAME_RAW_MAX => shifted_by_frame(before) ^ piece,
-        length => crc32c::crc32c_combine(before, piece, length),
-    })
+    pieces.fold(0, |before, (piece, length)| shifted(before, length) ^ piece)
 }
 
-/// The checksum `crc` with a frame of zeros behind it. That is linear in its bits, so the combination of each bit is
-/// computed once: `crc32c_combine` takes as long as compressing a fiftieth of a frame.
-fn shifted_by_frame(crc: u32) -> u32 {
-    static BITS: LazyLock<[u32; 32]> =
-        LazyLock::new(|| from_fn(|bit| crc32c::crc32c_combine(1 << bit, 0, FRAME_RAW_MAX)));
-    let set = BITS
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| crc >> bit & 1 == 1);
-    set.fold(0, |sum, (_, shifted)| sum ^ shifted)
+/// The checksum `crc` with so many zeros behind it.
+fn shifted(crc: u32, zeros: u32) -> u32 {
+    // Nothing before the first piece.
+    if crc == 0 {
+        return 0;
+    }
+    let set = SHIFTS.iter().enumerate();
+    set.filter(|(bit, _)| zeros >> bit & 1 == 1)
+        .fold(crc, |crc, (_, shift)| product(crc, *shift))
+}
+
+const fn product(a: u32, mut b: u32) -> u32 {
+    let (mut sum, mut left) = (0, a);
+    while left != 0 {
+        if left >> 31 == 1 {
+            sum ^= b;
+        }
+        left <<= 1;
+        // Times x.
+        b = (b >> 1) ^ if b & 1 == 1 { POLYNOMIAL } else { 0 };
+    }
+    sum
 }
 
 #[cfg(test)]
 mod tests {
+    use pgm_storage::FRAME_RAW_MAX;
+
     use super::*;
 
     #[test]
