@@ -6,7 +6,7 @@ use std::fs;
 use pgm_backup::Repository;
 use pgm_proto::{Lsn, ServerName, TimelineId};
 use pgm_storage::LocalStorage;
-use pgm_tests::{Cluster, Major, Pgmd, Scratch, wait_until};
+use pgm_tests::{Cluster, Major, Pgmd, Scratch, run, wait_until};
 use pgm_wal::archive::{Archive, ArchiveSource};
 use pgm_wal::digest::changes;
 use pgm_wal::record::RecordReader;
@@ -48,6 +48,7 @@ impl Archived {
             }
             expected.add(&record).unwrap();
         }
+        let expected = expected.completed();
         let found = changes(&self.archive, None, &self.history, self.size, from, to).unwrap();
         assert!(found.start <= from && found.end >= to);
         for (fork, wanted) in expected.forks() {
@@ -218,4 +219,73 @@ fn the_window_has_true_ends(cluster: &Cluster, pgmd: &mut Pgmd) {
     );
     pgmd.start();
     pgmd.wait_streaming("main");
+}
+
+/// What the server's own summarizer wrote is what comes out of our digests, over the same ranges.
+#[test]
+fn digests_convert_to_the_summaries_of_postgresql_17_and_18() {
+    for major in [Major::V17, Major::V18] {
+        let cluster = Cluster::builder(major)
+            .segment_mib(1)
+            .setting("autovacuum", "off")
+            .setting("summarize_wal", "on")
+            .setting("max_wal_size", "4GB")
+            .start();
+        let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
+        pgmd.start();
+        pgmd.wait_streaming("main");
+        let mut end = Lsn::INVALID;
+        for round in 1..=3 {
+            end = work(&cluster, &pgmd, round);
+        }
+        wait_until("the server has summarised its WAL", || {
+            let summarised =
+                format!("select summarized_lsn >= '{end}' from pg_get_wal_summarizer_state()");
+            cluster.sql("checkpoint");
+            cluster.value(&summarised) == "t"
+        });
+        let digests = compare_with_summarizer(&cluster, &pgmd);
+        assert!(digests >= 10, "{digests} digests");
+    }
+}
+
+/// How many digests were used for it.
+fn compare_with_summarizer(cluster: &Cluster, pgmd: &Pgmd) -> u64 {
+    let here = Scratch::new("converted");
+    // The form is the same since 17, whose program reads both.
+    let walsummary = |path: &std::path::Path| {
+        let run = run(Major::V17.command("pg_walsummary").arg(path));
+        assert_eq!(run.status, 0, "{run:?}");
+        run.stdout
+    };
+    let (mut digests, mut compared, mut unlisted) = (0, 0, 0);
+    let folder = cluster.data().join("pg_wal/summaries");
+    for path in fs::read_dir(folder).unwrap().flatten() {
+        let name = path.file_name().into_string().unwrap();
+        let lsn = |digits: &str| format!("{}/{}", &digits[..8], &digits[8..]);
+        let (start, end) = (lsn(&name[8..24]), lsn(&name[24..40]));
+        let range = [
+            "wal", "summary", "--server", "main", "--start", &start, "--end", &end,
+        ];
+        let mut write = range.to_vec();
+        write.extend(["--output", here.path().to_str().unwrap()]);
+        // What was written before the daemon came is not there.
+        let written = pgmd.cli(&write);
+        if written.status != 0 && !written.stderr.contains("from the digests") {
+            assert!(written.stderr.contains("no WAL"), "{written:?}");
+            continue;
+        }
+        assert_eq!(written.status, 0, "{written:?}");
+        let theirs = walsummary(&path.path());
+        assert_eq!(walsummary(&here.join(&name)), theirs, "{name}");
+        let mut complete = range.to_vec();
+        complete.push("--complete");
+        unlisted += usize::from(pgmd.cli_ok(&complete) != theirs);
+        let counted = written.stderr.split_once("from the digests of ").unwrap().1;
+        digests += counted.split(' ').next().unwrap().parse::<u64>().unwrap();
+        compared += 1;
+    }
+    assert!(compared >= 3, "{compared} summaries");
+    assert!(unlisted > 0, "no bits of a visibility map were cleared");
+    digests
 }

@@ -50,7 +50,7 @@ pub(super) struct Lane {
 pub(super) enum BuiltOn {
     /// All pages come, and those that it has are not stored again.
     Basis {
-        basis: Basis,
+        basis: Box<Basis>,
         /// Why all pages come.
         why_all: String,
     },

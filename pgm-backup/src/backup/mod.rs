@@ -218,7 +218,7 @@ fn build_on(
         let basis = basis::of(target, server, now);
         lane.build_on(match basis {
             Ok(basis) => Ok(BuiltOn::Basis {
-                basis,
+                basis: Box::new(basis),
                 why_all: why_all.reason.clone(),
             }),
             // Mostly the same stands against both.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pgm_proto::{Lsn, TimelineId};
 use pgm_wal::archive::{Archive, ArchiveIndex, ArchiveSource};
+use pgm_wal::digest::{ChangesError, Exact, exact};
 use pgm_wal::files::{Run, SegmentFiles};
 use pgm_wal::record::{SegmentSource, SourceError};
 use pgm_wal::{History, SegmentName, SegmentNumber, SegmentSize, Spool};
@@ -143,6 +144,16 @@ impl WalSource {
             }
         }
         runs
+    }
+
+    /// The summary of `run` from the digests of a server's archive; `None` for files, which have none.
+    pub(super) fn summary(&self, run: Run) -> Option<Result<Exact, ChangesError>> {
+        let Place::Server { archive, spool, .. } = &self.place else {
+            return None;
+        };
+        let range = (run.start, run.end);
+        let spool = spool.as_ref();
+        Some(exact(archive, spool, &self.history, self.size, range))
     }
 
     /// The segments of `run`; those after it do not exist for the source.

@@ -5,6 +5,8 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use pgm_wal::digest::{ChangesError, Exact};
+use pgm_wal::files::Run;
 use pgm_wal::record::RecordReader;
 use pgm_wal::summary::{Rules, Summary, SummaryFileName, read_postgresql};
 use serde_json::json;
@@ -63,24 +65,12 @@ fn summarise(cx: &Cx, arguments: &WalSummaryArguments) -> Result<Summary, CliErr
             ));
         }
     };
-    let rules = if arguments.complete {
-        Rules::Complete
-    } else {
-        Rules::PostgreSql
+    let mut summary = match wal.summary(run) {
+        Some(found) => of_digests(found)?,
+        None => of_records(&wal, run)?,
     };
-    let failed =
-        |error: &dyn std::error::Error, hint| CliError::new(Failure::Failed, chain(error), hint);
-    let mut reader = RecordReader::seek(wal.source(run), wal.history.clone(), run.start)
-        .map_err(|error| failed(&error, error.hint()))?;
-    let mut summary = Summary::new(wal.history.timeline_at(run.start), run.start, rules);
-    while let Some(record) = reader
-        .next()
-        .map_err(|error| failed(&error, error.hint()))?
-    {
-        if record.lsn >= run.end {
-            break;
-        }
-        summary.add(&record).map_err(|error| failed(&error, None))?;
+    if arguments.complete {
+        summary = summary.completed();
     }
     // Where the caller's range ends exactly, the name says so.
     if let Some(end) = arguments.source.end
@@ -89,6 +79,38 @@ fn summarise(cx: &Cx, arguments: &WalSummaryArguments) -> Result<Summary, CliErr
         summary.end = end;
     }
     Ok(summary)
+}
+
+/// What the digests of an archive say; tells how much of the WAL had to be read besides.
+fn of_digests(found: Result<Exact, ChangesError>) -> Result<Summary, CliError> {
+    let exact = found.map_err(|error| failed(&error, None))?;
+    eprintln!(
+        "pgm-cli: from the digests of {} segments; of {} segments the WAL was read",
+        exact.digests, exact.segments_read
+    );
+    Ok(exact.summary)
+}
+
+fn of_records(wal: &WalSource, run: Run) -> Result<Summary, CliError> {
+    let mut reader = RecordReader::seek(wal.source(run), wal.history.clone(), run.start)
+        .map_err(|error| failed(&error, error.hint()))?;
+    let timeline = wal.history.timeline_at(run.start);
+    let mut summary = Summary::new(timeline, run.start, Rules::Complete);
+    while let Some(record) = reader
+        .next()
+        .map_err(|error| failed(&error, error.hint()))?
+    {
+        if record.lsn >= run.end {
+            summary.end = run.end;
+            break;
+        }
+        summary.add(&record).map_err(|error| failed(&error, None))?;
+    }
+    Ok(summary)
+}
+
+fn failed(error: &dyn std::error::Error, hint: Option<String>) -> CliError {
+    CliError::new(Failure::Failed, chain(error), hint)
 }
 
 /// Writes the summary in PostgreSQL's form, under PostgreSQL's name.

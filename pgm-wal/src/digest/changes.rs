@@ -66,7 +66,7 @@ pub fn changes(
         start = end;
     }
     all.end = position.max(to);
-    Ok(all)
+    Ok(all.completed())
 }
 
 /// Whose segment it is that begins at `start`: on a switch within it, that of the newer timeline, which has both.

@@ -17,6 +17,7 @@
 
 mod changes;
 mod digester;
+mod exact;
 mod last;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::{SegmentName, SegmentSize};
 
 pub use changes::{ChangesError, changes};
 pub use digester::Digester;
+pub use exact::{Exact, exact};
 pub use last::last_commit;
 pub use times::{LastBefore, transactions};
 

@@ -274,8 +274,8 @@ mod folding {
         );
         let all = _mm_xor_si128(early, late);
         (
-            _mm_cvtsi128_si64(all) as u64,
-            _mm_extract_epi64::<1>(all) as u64,
+            _mm_cvtsi128_si64(all).cast_unsigned(),
+            _mm_extract_epi64::<1>(all).cast_unsigned(),
         )
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! The rules are those of PostgreSQL 17's WAL summarizer (`postmaster/walsummarizer.c`), for the WAL of 14 to 18. The free
 //! space map is left out: it is not fully WAL-logged. PostgreSQL does not list pages of the visibility map of which bits
-//! are cleared by a change of a row; [`Rules::Complete`] adds them.
+//! are cleared by a change of a row; with [`Rules::Complete`] they are noted, too, and [`Summary::completed`] counts them in.
 //!
 //! Summaries of adjacent ranges are merged with [`Summary::merge`]; what comes out says of each block what one summary of the
 //! whole range says, although its limit may name a shorter list of blocks behind it.
@@ -21,7 +21,7 @@ mod recent;
 mod records;
 mod stored;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 
 use pgm_proto::{Lsn, TimelineId};
@@ -59,7 +59,7 @@ pub enum Rules {
     /// Exactly those of PostgreSQL's summarizer.
     #[default]
     PostgreSql,
-    /// Also the pages of the visibility map that change without being referred to.
+    /// Also, apart from those, the pages of the visibility map that change without being referred to.
     Complete,
 }
 
@@ -89,6 +89,8 @@ pub struct Summary {
     /// Where WAL begins that does not tell all changes (`wal_level = minimal`), if any of it does.
     pub minimal: Option<Lsn>,
     forks: HashMap<RelationFork, ForkChanges, BuildHasherDefault<Fold>>,
+    /// What PostgreSQL leaves out, with [`Rules::Complete`].
+    unlisted: BTreeMap<RelationFork, Blocks>,
     rules: Rules,
     /// Some of the blocks that are in `forks`.
     recent: Recent,
@@ -99,6 +101,7 @@ impl PartialEq for Summary {
         (self.timeline, self.start, self.end, self.minimal)
             == (other.timeline, other.start, other.end, other.minimal)
             && self.forks == other.forks
+            && self.unlisted == other.unlisted
     }
 }
 
@@ -111,6 +114,7 @@ impl Summary {
             end: start,
             minimal: None,
             forks: HashMap::default(),
+            unlisted: BTreeMap::new(),
             rules,
             recent: Recent::default(),
         }
@@ -139,9 +143,23 @@ impl Summary {
                 known.blocks.insert(block);
             }
         }
+        for (fork, blocks) in &later.unlisted {
+            let known = self.unlisted.entry(*fork).or_default();
+            blocks.iter().for_each(|block| known.insert(block));
+        }
         self.minimal = self.minimal.or(later.minimal);
         self.end = later.end;
         self.timeline = later.timeline;
+    }
+
+    /// Counts in what was noted besides with [`Rules::Complete`].
+    #[must_use]
+    pub fn completed(mut self) -> Self {
+        for (fork, blocks) in std::mem::take(&mut self.unlisted) {
+            let known = self.changes(fork);
+            blocks.iter().for_each(|block| known.blocks.insert(block));
+        }
+        self
     }
 
     /// What changed, by relation and fork.
@@ -180,6 +198,11 @@ impl Summary {
         }
     }
 
+    /// Notes that `block` changed, and that PostgreSQL does not list it for that.
+    fn mark_unlisted(&mut self, fork: RelationFork, block: u32) {
+        self.unlisted.entry(fork).or_default().insert(block);
+    }
+
     /// Notes that the fork had `limit` blocks (`BlockRefTableSetLimitBlock`): a length that is not less than one that is
     /// known already changes nothing.
     fn limit(&mut self, fork: RelationFork, limit: u32) {
@@ -187,6 +210,9 @@ impl Summary {
         if limit < changes.limit {
             changes.limit = limit;
             changes.blocks.truncate(limit);
+            if let Some(unlisted) = self.unlisted.get_mut(&fork) {
+                unlisted.truncate(limit);
+            }
             self.recent.clear();
         }
     }

@@ -100,7 +100,7 @@ fn storage(summary: &mut Summary, record: &Record<'_>) -> Option<()> {
                 summary.limit(map, blocks.div_ceil(BLOCKS_PER_MAP_PAGE));
                 if summary.rules == Rules::Complete && !blocks.is_multiple_of(BLOCKS_PER_MAP_PAGE) {
                     // The bits behind the new end are cleared in the last page that stays.
-                    summary.mark(map, blocks / BLOCKS_PER_MAP_PAGE);
+                    summary.mark_unlisted(map, blocks / BLOCKS_PER_MAP_PAGE);
                 }
             }
         }
@@ -147,7 +147,7 @@ fn visibility(summary: &mut Summary, record: &Record<'_>) -> Option<()> {
             relation: block.relation,
             fork: Fork::VisibilityMap,
         };
-        summary.mark(fork, block.number / BLOCKS_PER_MAP_PAGE);
+        summary.mark_unlisted(fork, block.number / BLOCKS_PER_MAP_PAGE);
     };
     let flags = match (record.resource_manager, record.info & 0x70) {
         (HEAP, 0x00) => data.u8(2)?,

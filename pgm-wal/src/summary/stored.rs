@@ -1,10 +1,12 @@
 //! Our own form of a summary.
 //!
 //! ```text
-//! "PGMS" | version 1, u16 | rules u8, 0 PostgreSQL's or 1 complete | 0 u8 | timeline u32 | start u64 | end u64 |
+//! "PGMS" | version 2, u16 | rules u8, 0 PostgreSQL's or 1 complete | 0 u8 | timeline u32 | start u64 | end u64 |
 //! minimal u64, 0 for none | how many forks u32
 //! each fork   tablespace u32, database u32, relation u32, fork u8 | limit + 1, number of runs |
 //!             each run: blocks between it and the one before, its length
+//! how many forks have blocks that PostgreSQL does not list, u32
+//! each of them   tablespace u32, database u32, relation u32, fork u8 | number of runs | each run as above
 //! CRC-32C of everything before, u32
 //! ```
 //!
@@ -18,12 +20,14 @@ use super::{Blocks, ForkChanges, NO_LIMIT, RelationFork, Rules, Summary};
 use crate::record::{Fork, RelationFile};
 
 const MAGIC: [u8; 4] = *b"PGMS";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// The bytes are not a summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the WAL summary is damaged: {0}")]
 pub struct StoredError(&'static str);
+
+const TOO_LARGE: StoredError = StoredError("a block's number is too large");
 
 impl Summary {
     /// Appends the summary to `out`.
@@ -39,19 +43,14 @@ impl Summary {
         }
         out.extend((self.forks.len() as u32).to_le_bytes());
         for (fork, changes) in self.forks() {
-            let RelationFork { relation, fork } = fork;
-            for number in [relation.tablespace, relation.database, relation.number] {
-                out.extend(number.to_le_bytes());
-            }
-            out.push(fork.number() as u8);
+            put_fork(out, fork);
             put(out, u64::from(changes.limit.wrapping_add(1)));
-            put(out, changes.blocks.runs().count() as u64);
-            let mut next = 0;
-            for (first, last) in changes.blocks.runs() {
-                put(out, u64::from(first) - next);
-                put(out, u64::from(last - first) + 1);
-                next = u64::from(last) + 1;
-            }
+            put_blocks(out, &changes.blocks);
+        }
+        out.extend((self.unlisted.len() as u32).to_le_bytes());
+        for (fork, blocks) in &self.unlisted {
+            put_fork(out, *fork);
+            put_blocks(out, blocks);
         }
         let crc = crc32c::crc32c(&out[begin..]);
         out.extend(crc.to_le_bytes());
@@ -71,6 +70,24 @@ impl Summary {
             return Err(StoredError("something follows it"));
         }
         Ok(summary)
+    }
+}
+
+fn put_fork(out: &mut Vec<u8>, of: RelationFork) {
+    let RelationFork { relation, fork } = of;
+    for number in [relation.tablespace, relation.database, relation.number] {
+        out.extend(number.to_le_bytes());
+    }
+    out.push(fork.number() as u8);
+}
+
+fn put_blocks(out: &mut Vec<u8>, blocks: &Blocks) {
+    put(out, blocks.runs().count() as u64);
+    let mut next = 0;
+    for (first, last) in blocks.runs() {
+        put(out, u64::from(first) - next);
+        put(out, u64::from(last - first) + 1);
+        next = u64::from(last) + 1;
     }
 }
 
@@ -132,41 +149,52 @@ impl Rest<'_> {
         summary.end = self.lsn()?;
         summary.minimal = Some(self.lsn()?).filter(|lsn| *lsn != Lsn::INVALID);
         for _ in 0..self.u32()? {
-            let relation = RelationFile {
-                tablespace: self.u32()?,
-                database: self.u32()?,
-                number: self.u32()?,
-            };
-            let [fork] = self.take()?;
-            let fork =
-                Fork::from_number(u32::from(fork)).ok_or(StoredError("a fork is unknown"))?;
+            let fork = self.fork()?;
             let changes = self.changes()?;
-            summary
-                .forks
-                .insert(RelationFork { relation, fork }, changes);
+            summary.forks.insert(fork, changes);
+        }
+        for _ in 0..self.u32()? {
+            let fork = self.fork()?;
+            let blocks = self.blocks()?;
+            summary.unlisted.insert(fork, blocks);
         }
         Ok(summary)
     }
 
+    fn fork(&mut self) -> Result<RelationFork, StoredError> {
+        let relation = RelationFile {
+            tablespace: self.u32()?,
+            database: self.u32()?,
+            number: self.u32()?,
+        };
+        let [fork] = self.take()?;
+        let fork = Fork::from_number(u32::from(fork)).ok_or(StoredError("a fork is unknown"))?;
+        Ok(RelationFork { relation, fork })
+    }
+
     fn changes(&mut self) -> Result<ForkChanges, StoredError> {
-        let wrong = StoredError("a block's number is too large");
         let limit = match self.number()? {
             0 => NO_LIMIT,
-            more => u32::try_from(more - 1).map_err(|_| wrong)?,
+            more => u32::try_from(more - 1).map_err(|_| TOO_LARGE)?,
         };
+        let blocks = self.blocks()?;
+        Ok(ForkChanges { limit, blocks })
+    }
+
+    fn blocks(&mut self) -> Result<Blocks, StoredError> {
         let mut blocks = Blocks::default();
         let mut next: u64 = 0;
         for _ in 0..self.number()? {
-            let first = next.checked_add(self.number()?).ok_or(wrong)?;
-            let end = first.checked_add(self.number()?).ok_or(wrong)?;
+            let first = next.checked_add(self.number()?).ok_or(TOO_LARGE)?;
+            let end = first.checked_add(self.number()?).ok_or(TOO_LARGE)?;
             if end > u64::from(NO_LIMIT) {
-                return Err(wrong);
+                return Err(TOO_LARGE);
             }
             for block in first..end {
                 blocks.insert(block as u32);
             }
             next = end;
         }
-        Ok(ForkChanges { limit, blocks })
+        Ok(blocks)
     }
 }
