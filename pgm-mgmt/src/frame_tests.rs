@@ -27,6 +27,7 @@ fn restore(path: String, name: String) -> Request {
         server: "prod".parse().unwrap(),
         backup: BackupChoice::Label(name.clone()),
         directory: path.clone(),
+        delta: true,
         target: RestoreTarget {
             point: TargetPoint::Name(name),
             exclusive: true,

@@ -352,8 +352,12 @@ pub struct RestoreOptions {
     pub server: ServerName,
     /// The backup.
     pub backup: BackupChoice,
-    /// The absolute path of the new data directory: absent or empty.
+    /// The absolute path of the new data directory: absent or empty, unless `delta`.
     pub directory: String,
+    /// The directory may be a data directory of the same server that is stopped: what differs from the backup is written, and
+    /// what the backup does not have is removed.
+    #[serde(default)]
+    pub delta: bool,
     /// How far recovery goes.
     pub target: RestoreTarget,
     /// Where tablespaces go that shall not go where they came from.

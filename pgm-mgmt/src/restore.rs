@@ -72,10 +72,16 @@ pub struct RestoreOutcome {
     pub directory: String,
     /// The target in words.
     pub target: String,
-    /// Files written.
+    /// Files put in place.
     pub files: u64,
-    /// Bytes written.
+    /// Their bytes.
     pub raw_bytes: u64,
+    /// Of these, those that were there before and not written again.
+    #[serde(default)]
+    pub kept_bytes: u64,
+    /// Files, links and folders that were removed, because the backup does not have them.
+    #[serde(default)]
+    pub removed: u64,
     /// Milliseconds it took.
     pub elapsed_ms: u64,
     /// What a person should read.

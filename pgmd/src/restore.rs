@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pgm_backup::restore::{
-    self, Boundary, Recovery, RestoreError, RestorePlan, RestoreReport, RestoreRequest, Target,
-    TimelineChoice,
+    self, Boundary, Existing, Recovery, RestoreError, RestorePlan, RestoreReport, RestoreRequest,
+    Target, TimelineChoice,
 };
 use pgm_backup::{Context, Repository};
 use pgm_mgmt::{
@@ -105,6 +105,11 @@ pub(crate) fn request(options: &RestoreOptions) -> Result<RestoreRequest, Error>
     Ok(RestoreRequest {
         backup: choice(&options.backup)?,
         directory: folder,
+        existing: if options.delta {
+            Existing::Update
+        } else {
+            Existing::Refuse
+        },
         target: target(&options.target.point)?,
         boundary: if options.target.exclusive {
             Boundary::Exclusive
@@ -180,7 +185,9 @@ pub(crate) fn refusal(error: &RestoreError) -> Error {
         | RestoreError::BackupWithoutWal { .. }
         | RestoreError::OtherBranch { .. }
         | RestoreError::HistoryMissing { .. } => ErrorCode::TargetUnreachable,
-        RestoreError::Tablespace { .. } | RestoreError::Directory { .. } => ErrorCode::BadValue,
+        RestoreError::Tablespace { .. }
+        | RestoreError::Directory { .. }
+        | RestoreError::Running { .. } => ErrorCode::BadValue,
         RestoreError::Damaged { .. } => ErrorCode::Repository,
         _ => ErrorCode::RestoreFailed,
     };
@@ -194,9 +201,13 @@ pub(crate) fn refusal(error: &RestoreError) -> Error {
 fn planned(plan: &RestorePlan) -> PlannedRestore {
     let entry = &plan.entry;
     let request = &plan.request;
+    let verb = match request.existing {
+        Existing::Refuse => "write",
+        Existing::Update => "bring what differs of",
+    };
     let mut steps = vec![
         format!(
-            "write backup {} into {}",
+            "{verb} backup {} into {}",
             entry.label,
             request.directory.display()
         ),
@@ -277,6 +288,8 @@ fn outcome(plan: &RestorePlan, report: RestoreReport) -> RestoreOutcome {
         target: plan.request.target.to_string(),
         files: report.files,
         raw_bytes: report.bytes,
+        kept_bytes: report.kept_bytes,
+        removed: report.removed,
         elapsed_ms: u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
         warnings: report.warnings,
     }

@@ -127,6 +127,7 @@ fn plan(
         backup: options.backup.clone(),
         // Where the folder of an archive will be is not known.
         directory: "/".to_owned(),
+        delta: false,
         target: options.target.clone(),
         tablespaces: Vec::new(),
         plan_only: false,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pgm_backup::backup::{BackupRequest, BackupTarget, NoArchive, backup};
 use pgm_backup::catalog::BackupWal;
 use pgm_backup::restore::{
-    BackupChoice, Boundary, Recovery, RestoreError, RestoreRequest, Target, TargetAction,
+    BackupChoice, Boundary, Existing, Recovery, RestoreError, RestoreRequest, Target, TargetAction,
     TimelineChoice, plan, restore,
 };
 use pgm_backup::{Context, Repository};
@@ -58,6 +58,7 @@ impl Backups {
         let request = RestoreRequest {
             backup: BackupChoice::Newest,
             directory: directory.clone(),
+            existing: Existing::Refuse,
             target: Target::Latest,
             boundary: Boundary::Inclusive,
             timeline: TimelineChoice::Newest,

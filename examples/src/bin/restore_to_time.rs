@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pgm_backup::restore::{
-    BackupChoice, Boundary, Recovery, RestoreRequest, Target, TargetAction, TimelineChoice, plan,
-    restore,
+    BackupChoice, Boundary, Existing, Recovery, RestoreRequest, Target, TargetAction,
+    TimelineChoice, plan, restore,
 };
 use pgm_backup::{Context, Repository};
 use pgm_proto::ServerName;
@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let request = RestoreRequest {
         backup: BackupChoice::Newest,
         directory: std::path::absolute(directory)?,
+        existing: Existing::Refuse,
         target: Target::Time(time.parse()?),
         boundary: Boundary::Inclusive,
         timeline: TimelineChoice::Newest,

@@ -35,6 +35,8 @@ pub(super) enum Creation {
     WithRoom,
     /// The worker that writes its only piece.
     ByWriter,
+    /// It was there before and has its size and mode: only what differs is written.
+    Before,
 }
 
 /// What was written so far.
@@ -84,19 +86,22 @@ impl Destination {
             Creation::ByWriter => OpenFile::growing(roots.create(&self.path, self.mode)?),
             Creation::Done => OpenFile::growing(roots.open(&self.path)?),
             Creation::WithRoom => OpenFile::with_room(roots.open(&self.path)?),
+            Creation::Before => OpenFile::compared(roots.open_both(&self.path)?),
         })
     }
 
-    /// Writes a piece.
+    /// Puts a piece in place; gives how many of its bytes were there already.
     pub(super) fn write(
         &self,
         file: &mut OpenFile,
         extent: Extent,
         bytes: &[u8],
-    ) -> Result<Progress, RestoreError> {
-        file.write_at(bytes, extent.file_offset)
+    ) -> Result<(Progress, u64), RestoreError> {
+        let kept = file
+            .put(bytes, extent.file_offset)
             .map_err(|error| RestoreError::file("write", self.path.as_path(), error))?;
-        Ok(self.note(extent, pgm_storage::crc32c(bytes)))
+        let progress = self.note(extent, pgm_storage::crc32c(bytes));
+        Ok((progress, kept as u64))
     }
 
     fn note(&self, extent: Extent, crc32c: u32) -> Progress {

@@ -171,6 +171,12 @@ pub enum RestoreError {
         /// What is wrong.
         reason: String,
     },
+    /// A server may be running in the target directory.
+    #[error("{path} cannot be restored into: a server runs there, or was not stopped (postmaster.pid)", path = .path.display())]
+    Running {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The file system is too small.
     #[error("{path} has {free} bytes free, the backup needs {needed}", path = .path.display())]
     NoSpace {
@@ -272,8 +278,12 @@ impl RestoreError {
                 Some("--tablespace OLD=NEW; `pgm-cli info` lists the tablespaces".into())
             }
             Self::Directory { .. } => {
-                Some("name a directory that does not exist or is empty".into())
+                Some("name a directory that does not exist or is empty; --delta takes a data directory of this server that is stopped".into())
             }
+            Self::Running { path } => Some(format!(
+                "stop it: pg_ctl -D {path} stop; if no server runs there, remove {path}/postmaster.pid",
+                path = path.display()
+            )),
             Self::NoSpace { .. } => Some("restore onto a larger file system".into()),
             Self::File { source, .. } | Self::Stream { source } => match source.kind() {
                 std::io::ErrorKind::StorageFull => Some("restore onto a larger file system".into()),

@@ -11,6 +11,7 @@ mod backup_manifest;
 mod destination;
 mod end;
 mod error;
+mod existing;
 mod export;
 mod open_file;
 mod outside;
@@ -38,6 +39,7 @@ use pgm_wal::digest::LastBefore;
 use pgm_wal::{History, SegmentSize, Spool};
 
 pub use self::error::{Reach, RestoreError};
+pub use self::existing::Existing;
 pub use self::export::{ExportReport, export};
 pub use self::outside::first_outside;
 pub use self::plan::{plan, plan_export};
@@ -45,8 +47,9 @@ pub use self::target::{Boundary, Target, TargetAction, TimelineChoice};
 
 pub(crate) use self::reach::segments;
 
+use self::existing::Removed;
 use self::place::{CONTROL_FILE, Placed, Source};
-use self::roots::Roots;
+use self::roots::{Found, Roots};
 use crate::catalog::{BackupEntry, BackupStatus};
 use crate::context::{Context, Phase};
 use crate::label::BackupLabel;
@@ -71,8 +74,10 @@ pub enum BackupChoice {
 pub struct RestoreRequest {
     /// Which backup.
     pub backup: BackupChoice,
-    /// The data directory: absolute; absent, empty or left by an unfinished restore.
+    /// The data directory: absolute; absent, empty or left by an unfinished restore, or what `existing` allows.
     pub directory: PathBuf,
+    /// What is done with a directory in which something is.
+    pub existing: Existing,
     /// Where recovery ends.
     pub target: Target,
     /// On which side of the target.
@@ -147,6 +152,10 @@ pub struct RestoreReport {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Of these, those that were there before and not written again.
+    pub kept_bytes: u64,
+    /// Files, links and folders that were there and that the backup does not have.
+    pub removed: u64,
     /// How long it took.
     pub elapsed: Duration,
     /// What a person should know.
@@ -180,7 +189,21 @@ pub fn restore(
     let begun = Instant::now();
     let entry = &plan.entry;
     let manifest = repository.manifest(entry)?;
-    let roots = Roots::prepare(&plan.request.directory, &plan.tablespaces)?;
+    let (directory, tablespaces) = (&plan.request.directory, &plan.tablespaces);
+    // All are looked at before the first is changed.
+    existing::check(
+        directory,
+        tablespaces,
+        plan.request.existing,
+        entry.system_id,
+    )?;
+    let roots = Roots::prepare(directory, tablespaces)?;
+    let removed = match roots.found() {
+        Found::Nothing => Removed::default(),
+        Found::Something => {
+            existing::remove_others(cx, &roots, entry.label, &mut repository.manifest(entry)?)?
+        }
+    };
     cx.report(Phase::Restore, 0, Some(entry.size.raw_bytes), "");
     let packs = manifest.packs().to_vec();
     let source = Source {
@@ -204,12 +227,18 @@ pub fn restore(
     cx.report(Phase::Sync, placed.bytes, Some(entry.size.raw_bytes), "");
     roots.sync()?;
     roots.finish()?;
-    Ok(report(plan, placed, begun.elapsed()))
+    Ok(report(plan, placed, removed, begun.elapsed()))
 }
 
-fn report(plan: &RestorePlan, placed: Placed, elapsed: Duration) -> RestoreReport {
+fn report(
+    plan: &RestorePlan,
+    placed: Placed,
+    removed: Removed,
+    elapsed: Duration,
+) -> RestoreReport {
     let entry = &plan.entry;
     let mut warnings = plan.warnings.clone();
+    warnings.extend(removed.links);
     if entry.status == BackupStatus::DamagedPages {
         warnings.push(format!(
             "the server reported damaged pages when backup {} was taken; `pgm-cli info` lists them",
@@ -222,6 +251,8 @@ fn report(plan: &RestorePlan, placed: Placed, elapsed: Duration) -> RestoreRepor
         directory: plan.request.directory.clone(),
         files: placed.files,
         bytes: placed.bytes,
+        kept_bytes: placed.kept_bytes,
+        removed: removed.entries,
         elapsed,
         warnings,
     }

@@ -16,12 +16,16 @@ use rustix::fs::OFlags;
 const BLOCK_BYTES: usize = 4096;
 /// Below this a piece does not pay for a request of its own to the disk.
 const DIRECT_BYTES_MIN: usize = 128 << 10;
+/// What is compared with what is there: a page of PostgreSQL.
+const PAGE_BYTES: usize = 8 << 10;
 
 /// A file that is open for writing.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     file: File,
     way: Way,
+    /// What was there, of one that is compared.
+    there: Vec<u8>,
 }
 
 /// How the next bytes are written.
@@ -33,23 +37,65 @@ enum Way {
     Direct,
     /// Through the cache, come what may.
     CachedOnly,
+    /// Through the cache, and only what is not there yet.
+    Differing,
 }
 
 impl OpenFile {
     /// A file whose room was taken before, so that no write makes it longer.
     pub(super) fn with_room(file: File) -> Self {
-        let way = Way::Cached;
-        Self { file, way }
+        Self::on(file, Way::Cached)
     }
 
     /// A file that grows with what is written.
     pub(super) fn growing(file: File) -> Self {
-        let way = Way::CachedOnly;
-        Self { file, way }
+        Self::on(file, Way::CachedOnly)
     }
 
-    /// Writes all of `bytes` at `offset`.
-    pub(super) fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    /// A file that has its size and may have its content already.
+    pub(super) fn compared(file: File) -> Self {
+        Self::on(file, Way::Differing)
+    }
+
+    fn on(file: File, way: Way) -> Self {
+        let there = Vec::new();
+        Self { file, way, there }
+    }
+
+    /// Puts all of `bytes` at `offset`; gives how many of them were there already.
+    pub(super) fn put(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        if self.way == Way::Differing {
+            return self.write_differing(bytes, offset);
+        }
+        self.write_at(bytes, offset).map(|()| 0)
+    }
+
+    fn write_differing(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.there.resize(bytes.len(), 0);
+        self.file.read_exact_at(&mut self.there, offset)?;
+        let mut kept = 0;
+        // Where pages begin that differ and are not written yet.
+        let mut differing: Option<usize> = None;
+        for at in (0..bytes.len()).step_by(PAGE_BYTES) {
+            let end = (at + PAGE_BYTES).min(bytes.len());
+            if bytes[at..end] != self.there[at..end] {
+                differing.get_or_insert(at);
+                continue;
+            }
+            kept += end - at;
+            if let Some(from) = differing.take() {
+                self.file
+                    .write_all_at(&bytes[from..at], offset + from as u64)?;
+            }
+        }
+        if let Some(from) = differing {
+            self.file
+                .write_all_at(&bytes[from..], offset + from as u64)?;
+        }
+        Ok(kept)
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if self.way != Way::CachedOnly && is_direct(bytes, offset) {
             match self.write_direct(bytes, offset) {
                 // The file system cannot, or a part was written and the rest is not aligned: all of it once more.
@@ -74,7 +120,7 @@ impl OpenFile {
     fn turn(&mut self, way: Way) -> io::Result<()> {
         let flags = match way {
             Way::Direct => OFlags::DIRECT,
-            Way::Cached | Way::CachedOnly => OFlags::empty(),
+            Way::Cached | Way::CachedOnly | Way::Differing => OFlags::empty(),
         };
         self.way = way;
         Ok(rustix::fs::fcntl_setfl(&self.file, flags)?)

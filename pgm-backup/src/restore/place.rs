@@ -18,7 +18,7 @@ use pgm_storage::{Cancel, FrameDecoder, FrameLocation, PackReader};
 use super::destination::{Creation, Destination, Progress};
 use super::error::RestoreError;
 use super::open_file::{FrameRoom, OpenFile};
-use super::roots::Roots;
+use super::roots::{Found, Roots};
 use crate::context::{Context, Phase};
 use crate::error::Error;
 use crate::label::BackupLabel;
@@ -41,6 +41,8 @@ pub(super) const CONTROL_FILE: &[u8] = b"global/pg_control";
 pub(super) struct Placed {
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// Of the bytes, those that were there before.
+    pub(super) kept_bytes: u64,
 }
 
 /// Where the packs of a backup are, and how the backup is called in errors.
@@ -84,6 +86,7 @@ struct Shared<'a> {
     source: Source<'a>,
     total_bytes: u64,
     done_bytes: AtomicU64,
+    kept_bytes: AtomicU64,
     /// The checksums of files of which the manifest has none, in its order, as they are found.
     found: Mutex<Vec<u32>>,
     stop: Cancel,
@@ -110,6 +113,7 @@ pub(super) fn place(
         source,
         total_bytes,
         done_bytes: AtomicU64::new(0),
+        kept_bytes: AtomicU64::new(0),
         found: Mutex::default(),
         stop: Cancel::new(),
         failure: Mutex::new(None),
@@ -144,6 +148,11 @@ pub(super) fn place(
         return Err(error);
     }
     let (control, placed) = dispatched?;
+    let kept_bytes = shared.kept_bytes.load(Ordering::Relaxed);
+    let placed = Placed {
+        kept_bytes,
+        ..placed
+    };
     let found = std::mem::take(&mut *shared.found());
     before_control(&found)?;
     roots.sync()?;
@@ -195,11 +204,12 @@ impl Dispatcher<'_> {
 
     fn file(&mut self, file: FileEntry) -> Result<(), RestoreError> {
         let creation = match file.extents.len() {
+            _ if self.is_there(&file)? => Creation::Before,
             1 => Creation::ByWriter,
             _ if file.size < PREALLOCATE_MIN => Creation::Done,
             _ => Creation::WithRoom,
         };
-        if creation != Creation::ByWriter {
+        if matches!(creation, Creation::Done | Creation::WithRoom) {
             let made = self.shared.roots.create(&file.path, file.mode)?;
             if creation == Creation::WithRoom {
                 preallocate(&made, file.size).map_err(|error| {
@@ -219,6 +229,16 @@ impl Dispatcher<'_> {
             extent,
         }));
         Ok(())
+    }
+
+    /// Whether the file was there before; it has its size and mode then.
+    fn is_there(&self, file: &FileEntry) -> Result<bool, RestoreError> {
+        let roots = self.shared.roots;
+        if roots.found() == Found::Nothing {
+            return Ok(false);
+        }
+        let existing = roots.open_existing(&file.path, file.mode, file.size)?;
+        Ok(existing.is_some())
     }
 
     fn hand_out(&mut self) -> Result<(), RestoreError> {
@@ -358,7 +378,9 @@ impl Shared<'_> {
             *open = Some((destination.clone(), destination.open(self.roots)?));
         }
         let Some((_, file)) = open else { return Ok(()) };
-        match destination.write(file, piece.extent, bytes)? {
+        let (progress, kept) = destination.write(file, piece.extent, bytes)?;
+        self.kept_bytes.fetch_add(kept, Ordering::Relaxed);
+        match progress {
             Progress::Good => Ok(()),
             Progress::Found { number, crc32c } => {
                 if let Some(place) = self.found().get_mut(number) {

@@ -10,8 +10,8 @@ use pgm_wal::record;
 use pgm_wal::{SegmentSize, Spool};
 
 use super::error::RestoreError;
+use super::existing::{self, Existing};
 use super::reach::{Wal, Way};
-use super::roots;
 use super::tablespaces;
 use super::target::Boundary;
 use super::{BackupChoice, Recovery, RestorePlan, RestoreRequest, Target};
@@ -39,11 +39,14 @@ pub fn plan(
         ..
     } = &plan.request;
     let tablespaces = tablespaces::places(&plan.entry, directory, tablespaces)?;
-    for folder in std::iter::once(directory).chain(tablespaces.values()) {
-        roots::refuse_foreign(folder)?;
-    }
+    let existing = plan.request.existing;
+    existing::check(directory, &tablespaces, existing, plan.entry.system_id)?;
     if tablespaces.is_empty() {
-        check_room(directory, plan.entry.size.raw_bytes)?;
+        let there = match existing {
+            Existing::Refuse => 0,
+            Existing::Update => existing::occupied(directory),
+        };
+        check_room(directory, plan.entry.size.raw_bytes.saturating_sub(there))?;
     }
     plan.tablespaces = tablespaces;
     Ok(plan)

@@ -2,8 +2,8 @@
 //!
 //! Files are opened relative to a root's descriptor with `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`: whatever a
 //! manifest says, nothing outside a root is touched. While a restore is under way each root holds a marker; a root with
-//! a marker is ours, so the next attempt may clear it. Any other folder must be empty. PostgreSQL does not start on an
-//! unfinished data directory, since `pg_control` comes last.
+//! a marker is ours, so the next attempt may go on with it. What else may be restored into is said in `existing`. PostgreSQL
+//! does not start on an unfinished data directory, since `pg_control` comes last.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -20,7 +20,7 @@ use super::error::RestoreError;
 use crate::manifest::FilePath;
 
 /// The file that marks an unfinished restore.
-const MARKER: &str = "pgm_restore_is_not_finished";
+pub(super) const MARKER: &str = "pgm_restore_is_not_finished";
 /// The folder of the links to tablespaces.
 pub(super) const TABLESPACES: &str = "pg_tblspc";
 
@@ -29,6 +29,7 @@ pub(super) const TABLESPACES: &str = "pg_tblspc";
 struct Root {
     path: PathBuf,
     folder: OwnedFd,
+    found: Found,
 }
 
 /// All folders that are restored into.
@@ -38,16 +39,21 @@ pub(super) struct Roots {
     tablespaces: BTreeMap<u32, Root>,
 }
 
+/// Whether there was something in the folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Found {
+    /// They were made, or were empty.
+    Nothing,
+    /// What is there may be the same as in the backup.
+    Something,
+}
+
 impl Roots {
-    /// Makes the folders, or takes empty ones, or clears those of an unfinished restore.
+    /// Makes the folders and marks them. What is in them stays: whether they may be taken was found out before.
     pub(super) fn prepare(
         data: &Path,
         tablespaces: &BTreeMap<u32, PathBuf>,
     ) -> Result<Self, RestoreError> {
-        // All are looked at before the first is changed.
-        for path in std::iter::once(data).chain(tablespaces.values().map(PathBuf::as_path)) {
-            refuse_foreign(path)?;
-        }
         let data = Root::prepare(data)?;
         let tablespaces = tablespaces
             .iter()
@@ -59,6 +65,23 @@ impl Roots {
     /// The data directory.
     pub(super) fn data_path(&self) -> &Path {
         &self.data.path
+    }
+
+    /// Whether there was something in one of them.
+    pub(super) fn found(&self) -> Found {
+        let found = self.all().map(|root| root.found).max();
+        found.unwrap_or(Found::Nothing)
+    }
+
+    /// Every folder, with what the paths of its files begin with in a manifest.
+    pub(super) fn folders(&self) -> impl Iterator<Item = (Vec<u8>, &Path)> {
+        let tablespaces = self.tablespaces.iter().map(|(oid, root)| {
+            (
+                format!("{TABLESPACES}/{oid}/").into_bytes(),
+                root.path.as_path(),
+            )
+        });
+        tablespaces.chain(std::iter::once((Vec::new(), self.data.path.as_path())))
     }
 
     /// Makes a folder, with its parents.
@@ -73,6 +96,36 @@ impl Roots {
     /// Makes a file that must not exist.
     pub(super) fn create(&self, path: &FilePath, mode: u32) -> Result<File, RestoreError> {
         self.open_with(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)
+    }
+
+    /// Opens a file that is there, to be read and written, and gives it its mode and size; `None` if there is none.
+    pub(super) fn open_existing(
+        &self,
+        path: &FilePath,
+        mode: u32,
+        size: u64,
+    ) -> Result<Option<File>, RestoreError> {
+        let file = match self.open_with(path, OFlags::RDWR, 0) {
+            Ok(file) => file,
+            Err(RestoreError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let adapt = || -> io::Result<()> {
+            file.set_permissions(fs::Permissions::from_mode(mode & 0o777))?;
+            if file.metadata()?.len() != size {
+                file.set_len(size)?;
+            }
+            Ok(())
+        };
+        adapt().map_err(|error| RestoreError::file("write", path.as_path(), error))?;
+        Ok(Some(file))
+    }
+
+    /// Opens a file that is there, to be read and written.
+    pub(super) fn open_both(&self, path: &FilePath) -> Result<File, RestoreError> {
+        self.open_with(path, OFlags::RDWR, 0)
     }
 
     /// Opens a file for writing.
@@ -169,7 +222,7 @@ impl Root {
             .create(path)
             .map_err(failed("make"))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed("protect"))?;
-        clear(path).map_err(failed("clear"))?;
+        let found = found_in(path).map_err(failed("read"))?;
         File::create(path.join(MARKER)).map_err(failed("write to"))?;
         let folder = rustix::fs::open(
             path,
@@ -180,6 +233,7 @@ impl Root {
         Ok(Self {
             path: path.to_owned(),
             folder,
+            found,
         })
     }
 
@@ -203,7 +257,14 @@ impl Root {
                 0o700
             };
             match rustix::fs::mkdirat(parent, component.as_os_str(), Mode::from_raw_mode(mode)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => made.push(component),
+                Ok(()) => made.push(component),
+                Err(rustix::io::Errno::EXIST) => {
+                    if level + 1 == depth {
+                        let mode = Mode::from_raw_mode(mode);
+                        rustix::fs::chmodat(parent, component.as_os_str(), mode, AtFlags::empty())?;
+                    }
+                    made.push(component);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -274,20 +335,14 @@ fn writable(folder: &Path) -> Result<(), RestoreError> {
         .map_err(|error| RestoreError::file("write to", folder, error))
 }
 
-/// Removes everything but the marker.
-fn clear(path: &Path) -> io::Result<()> {
+/// Whether there is more than the marker.
+fn found_in(path: &Path) -> io::Result<Found> {
     for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_name() == MARKER {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
+        if entry?.file_name() != MARKER {
+            return Ok(Found::Something);
         }
     }
-    Ok(())
+    Ok(Found::Nothing)
 }
 
 #[cfg(test)]
@@ -301,6 +356,8 @@ mod tests {
 
     fn prepare(folder: &Path) -> Result<Roots, RestoreError> {
         let tablespaces = BTreeMap::from([(16385, folder.join("space"))]);
+        refuse_foreign(&folder.join("data"))?;
+        refuse_foreign(&folder.join("space"))?;
         Roots::prepare(&folder.join("data"), &tablespaces)
     }
 
@@ -333,13 +390,26 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_restore_is_cleared() {
+    fn an_unfinished_restore_is_gone_on_with() {
         let scratch = tempfile::tempdir().unwrap();
         let roots = prepare(scratch.path()).unwrap();
-        roots.create(&path("base/5/1"), 0o600).unwrap();
+        assert_eq!(roots.found(), Found::Nothing);
+        roots.create(&path("base/5/1"), 0o640).unwrap();
         drop(roots);
-        prepare(scratch.path()).unwrap();
-        assert!(!scratch.path().join("data/base").exists());
+        let roots = prepare(scratch.path()).unwrap();
+        assert_eq!(roots.found(), Found::Something);
+        let file = roots.open_existing(&path("base/5/1"), 0o600, 3).unwrap();
+        let found = file.unwrap().metadata().unwrap();
+        assert_eq!(
+            (found.len(), found.permissions().mode() & 0o777),
+            (3, 0o600)
+        );
+        assert!(
+            roots
+                .open_existing(&path("base/5/2"), 0o600, 3)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]

@@ -205,6 +205,7 @@ impl Years {
         let request = RestoreRequest {
             backup: restore::BackupChoice::Label(entry.label),
             directory: data.clone(),
+            existing: restore::Existing::Refuse,
             target: Target::Latest,
             boundary: Boundary::Inclusive,
             timeline: TimelineChoice::Newest,

@@ -267,6 +267,7 @@ fn request(label: BackupLabel, scratch: &Path) -> RestoreRequest {
     RestoreRequest {
         backup: BackupChoice::Label(label),
         directory: scratch.join("restored"),
+        existing: crate::restore::Existing::Refuse,
         target: Target::Immediate,
         boundary: Boundary::default(),
         timeline: TimelineChoice::Exactly(TimelineId::FIRST),

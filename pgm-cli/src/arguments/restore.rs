@@ -9,6 +9,10 @@ use super::parse_time;
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch that is typed or not"
+)]
 pub(crate) struct RestoreArguments {
     /// The server whose backup is restored
     #[arg(value_name = "SERVER")]
@@ -25,6 +29,9 @@ pub(crate) struct RestoreArguments {
     /// Put the tablespace that was at OLD into NEW; can be given several times
     #[arg(long, value_name = "OLD=NEW", value_parser = parse_tablespace)]
     pub(crate) tablespace: Vec<(PathBuf, PathBuf)>,
+    /// DIR may be a data directory of this server that is stopped: only what differs is written, what the backup does not have is removed
+    #[arg(long)]
+    pub(crate) delta: bool,
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub(crate) plan: bool,

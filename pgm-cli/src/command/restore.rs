@@ -50,6 +50,7 @@ fn options(cx: &Cx, arguments: RestoreArguments) -> Result<RestoreOptions, CliEr
         server: arguments.server,
         backup: BackupChoice::parse(&arguments.backup),
         directory,
+        delta: arguments.delta,
         target: target(arguments.target_point),
         tablespaces: arguments
             .tablespace
@@ -169,8 +170,18 @@ fn print_outcome(cx: &Cx, outcome: &RestoreOutcome) {
     if cx.format == Format::Json {
         return print_json(outcome);
     }
+    let kept = if outcome.kept_bytes > 0 {
+        format!(", of which {} were there", bytes(outcome.kept_bytes))
+    } else {
+        String::new()
+    };
+    let removed = if outcome.removed > 0 {
+        format!("; {} that the backup does not have went", outcome.removed)
+    } else {
+        String::new()
+    };
     out!(
-        "restored backup {} of {} into {}: {} files, {} in {}",
+        "restored backup {} of {} into {}: {} files, {} in {}{kept}{removed}",
         outcome.label,
         outcome.server,
         outcome.directory,

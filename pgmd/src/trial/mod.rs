@@ -261,6 +261,7 @@ fn options(entry: &BackupEntry, setup: &TrialSetup, scratch: &Scratch) -> Restor
         server: entry.server.clone(),
         backup: BackupChoice::Label(entry.label.to_string()),
         directory: text(scratch.data()),
+        delta: false,
         target: RestoreTarget {
             action: Some(TargetAction::Promote),
             ..setup.target.clone()

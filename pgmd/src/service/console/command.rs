@@ -72,8 +72,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
         "what a restore would do",
     ),
     (
-        "RESTORE server [label] TO 'directory' [UNTIL TIME 'time' | LSN lsn | XID xid | NAME 'name' | IMMEDIATE] [EXCLUSIVE] [TIMELINE number] [ACTION PAUSE | PROMOTE | SHUTDOWN] [NOWAIT]",
-        "restore a backup on pgmd's host",
+        "RESTORE server [label] TO 'directory' [UNTIL TIME 'time' | LSN lsn | XID xid | NAME 'name' | IMMEDIATE] [EXCLUSIVE] [TIMELINE number] [ACTION PAUSE | PROMOTE | SHUTDOWN] [DELTA] [NOWAIT]",
+        "restore a backup on pgmd's host; DELTA over a data directory of this server that is stopped",
     ),
     (
         "VERIFY server [label] [CATALOG | FRAMES | WAL | RESTORE]",
@@ -366,6 +366,7 @@ fn restore_options(words: &mut Words<'_>) -> Result<RestoreOptions, SyntaxError>
         server,
         backup: choice(backup),
         directory,
+        delta: words.keyword(&["DELTA"]).is_some(),
         target,
         tablespaces: Vec::new(),
         plan_only: false,

@@ -187,6 +187,7 @@ mod tests {
                     server: "prod".parse().unwrap(),
                     backup: pgm_mgmt::BackupChoice::Newest,
                     directory: "/new".to_owned(),
+                    delta: false,
                     target: pgm_mgmt::RestoreTarget::default(),
                     tablespaces: Vec::new(),
                     plan_only: false,

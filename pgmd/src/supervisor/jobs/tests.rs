@@ -35,6 +35,7 @@ impl Bench {
             server: server.clone(),
             backup: BackupChoice::Newest,
             directory: "/data".to_owned(),
+            delta: false,
             target: RestoreTarget::default(),
             tablespaces: Vec::new(),
             plan_only: false,
