@@ -236,6 +236,12 @@ fn digests_convert_to_the_summaries_of_postgresql_17_and_18() {
         pgmd.wait_streaming("main");
         let mut end = Lsn::INVALID;
         for round in 1..=3 {
+            // A fork that is made, written to, and removed, over several segments.
+            cluster.sql("create table if not exists gone (n int primary key, word text)");
+            cluster.sql(
+                "insert into gone select n, md5(n::text) from generate_series(1, 30000) n; \
+                 truncate gone; insert into gone values (0)",
+            );
             end = work(&cluster, &pgmd, round);
         }
         wait_until("the server has summarised its WAL", || {

@@ -21,9 +21,6 @@ pub struct Exact {
 }
 
 /// What changed by exactly the records that begin between `from` and `to` along `history`, with [`Rules::Complete`].
-///
-/// Of each block it says what one reading of the WAL says. The digests do not say which blocks behind a limit changed after a
-/// second, greater one: such blocks, which count as changed anyway, may be left out.
 pub fn exact(
     archive: &Archive,
     spool: Option<&Spool>,

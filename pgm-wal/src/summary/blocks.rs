@@ -39,6 +39,11 @@ impl Blocks {
         part.insert((block % PART_BLOCKS) as u16);
     }
 
+    /// Adds those of `others`.
+    pub(super) fn extend(&mut self, others: &Self) {
+        others.iter().for_each(|block| self.insert(block));
+    }
+
     /// Removes the blocks from `limit` on.
     pub fn truncate(&mut self, limit: u32) {
         let (part, offset) = ((limit / PART_BLOCKS) as u16, (limit % PART_BLOCKS) as u16);

@@ -9,8 +9,8 @@
 //! space map is left out: it is not fully WAL-logged. PostgreSQL does not list pages of the visibility map of which bits
 //! are cleared by a change of a row; with [`Rules::Complete`] they are noted, too, and [`Summary::completed`] counts them in.
 //!
-//! Summaries of adjacent ranges are merged with [`Summary::merge`]; what comes out says of each block what one summary of the
-//! whole range says, although its limit may name a shorter list of blocks behind it.
+//! Summaries of adjacent ranges are merged with [`Summary::merge`]. With [`Rules::Complete`] what comes out is the summary of the
+//! whole range; with PostgreSQL's rules alone the list of blocks behind the limit, which count as changed anyway, may be shorter.
 //!
 //! [`Summary::write`] has a form of our own, [`Summary::write_postgresql`] that of `pg_wal/summaries`.
 
@@ -51,6 +51,8 @@ pub struct RelationFork {
 pub struct ForkChanges {
     limit: u32,
     blocks: Blocks,
+    /// With [`Rules::Complete`], the blocks that were forgotten because of the limit: none is below it.
+    forgotten: Blocks,
 }
 
 /// Which changes are noted.
@@ -135,17 +137,21 @@ impl Summary {
     /// Counts in what `later` says, a summary of the WAL that follows.
     pub fn merge(&mut self, later: &Self) {
         for (fork, changes) in &later.forks {
-            if changes.limit != NO_LIMIT {
+            let lowers = changes.limit < self.changes(*fork).limit;
+            if lowers {
                 self.limit(*fork, changes.limit);
             }
             let known = self.changes(*fork);
-            for block in changes.blocks.iter() {
-                known.blocks.insert(block);
+            known.blocks.extend(&changes.blocks);
+            // Where the limit was that low before, the later one would not have made anybody forget them.
+            if lowers {
+                known.forgotten.extend(&changes.forgotten);
+            } else {
+                known.blocks.extend(&changes.forgotten);
             }
         }
         for (fork, blocks) in &later.unlisted {
-            let known = self.unlisted.entry(*fork).or_default();
-            blocks.iter().for_each(|block| known.insert(block));
+            self.unlisted.entry(*fork).or_default().extend(blocks);
         }
         self.minimal = self.minimal.or(later.minimal);
         self.end = later.end;
@@ -156,8 +162,7 @@ impl Summary {
     #[must_use]
     pub fn completed(mut self) -> Self {
         for (fork, blocks) in std::mem::take(&mut self.unlisted) {
-            let known = self.changes(fork);
-            blocks.iter().for_each(|block| known.blocks.insert(block));
+            self.changes(fork).blocks.extend(&blocks);
         }
         self
     }
@@ -188,6 +193,7 @@ impl Summary {
         self.forks.entry(fork).or_insert_with(|| ForkChanges {
             limit: NO_LIMIT,
             blocks: Blocks::default(),
+            forgotten: Blocks::default(),
         })
     }
 
@@ -206,9 +212,14 @@ impl Summary {
     /// Notes that the fork had `limit` blocks (`BlockRefTableSetLimitBlock`): a length that is not less than one that is
     /// known already changes nothing.
     fn limit(&mut self, fork: RelationFork, limit: u32) {
+        let rules = self.rules;
         let changes = self.changes(fork);
         if limit < changes.limit {
             changes.limit = limit;
+            if rules == Rules::Complete {
+                let forgotten = changes.blocks.iter().filter(|block| *block >= limit);
+                forgotten.for_each(|block| changes.forgotten.insert(block));
+            }
             changes.blocks.truncate(limit);
             if let Some(unlisted) = self.unlisted.get_mut(&fork) {
                 unlisted.truncate(limit);

@@ -188,7 +188,11 @@ pub fn read_postgresql(name: SummaryFileName, input: &mut impl Read) -> io::Resu
                 }
             }
         }
-        let changes = ForkChanges { limit, blocks };
+        let changes = ForkChanges {
+            limit,
+            blocks,
+            forgotten: Blocks::default(),
+        };
         summary
             .forks
             .insert(RelationFork { relation, fork }, changes);

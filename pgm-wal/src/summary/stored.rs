@@ -1,10 +1,11 @@
 //! Our own form of a summary.
 //!
 //! ```text
-//! "PGMS" | version 2, u16 | rules u8, 0 PostgreSQL's or 1 complete | 0 u8 | timeline u32 | start u64 | end u64 |
+//! "PGMS" | version 3, u16 | rules u8, 0 PostgreSQL's or 1 complete | 0 u8 | timeline u32 | start u64 | end u64 |
 //! minimal u64, 0 for none | how many forks u32
 //! each fork   tablespace u32, database u32, relation u32, fork u8 | limit + 1, number of runs |
-//!             each run: blocks between it and the one before, its length
+//!             each run: blocks between it and the one before, its length |
+//!             with rules 1: number of runs of blocks that were forgotten because of the limit | each run
 //! how many forks have blocks that PostgreSQL does not list, u32
 //! each of them   tablespace u32, database u32, relation u32, fork u8 | number of runs | each run as above
 //! CRC-32C of everything before, u32
@@ -20,7 +21,7 @@ use super::{Blocks, ForkChanges, NO_LIMIT, RelationFork, Rules, Summary};
 use crate::record::{Fork, RelationFile};
 
 const MAGIC: [u8; 4] = *b"PGMS";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// The bytes are not a summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +47,9 @@ impl Summary {
             put_fork(out, fork);
             put(out, u64::from(changes.limit.wrapping_add(1)));
             put_blocks(out, &changes.blocks);
+            if self.rules == Rules::Complete {
+                put_blocks(out, &changes.forgotten);
+            }
         }
         out.extend((self.unlisted.len() as u32).to_le_bytes());
         for (fork, blocks) in &self.unlisted {
@@ -150,7 +154,7 @@ impl Rest<'_> {
         summary.minimal = Some(self.lsn()?).filter(|lsn| *lsn != Lsn::INVALID);
         for _ in 0..self.u32()? {
             let fork = self.fork()?;
-            let changes = self.changes()?;
+            let changes = self.changes(rules)?;
             summary.forks.insert(fork, changes);
         }
         for _ in 0..self.u32()? {
@@ -172,13 +176,21 @@ impl Rest<'_> {
         Ok(RelationFork { relation, fork })
     }
 
-    fn changes(&mut self) -> Result<ForkChanges, StoredError> {
+    fn changes(&mut self, rules: Rules) -> Result<ForkChanges, StoredError> {
         let limit = match self.number()? {
             0 => NO_LIMIT,
             more => u32::try_from(more - 1).map_err(|_| TOO_LARGE)?,
         };
         let blocks = self.blocks()?;
-        Ok(ForkChanges { limit, blocks })
+        let forgotten = match rules {
+            Rules::Complete => self.blocks()?,
+            Rules::PostgreSql => Blocks::default(),
+        };
+        Ok(ForkChanges {
+            limit,
+            blocks,
+            forgotten,
+        })
     }
 
     fn blocks(&mut self) -> Result<Blocks, StoredError> {

@@ -116,7 +116,7 @@ fn complete_rules_add_pages_of_the_visibility_map() {
     // A row is deleted from block 70000, whose bits lie in page 2 of the map.
     wal.raw_record(10, 0x10, 9, &block(0, 70_000, &[1, 0, 0, 0, 5, 0, 0, 1]));
     wal.raw_record(10, 0x10, 9, &block(0, 3, &[1, 0, 0, 0, 5, 0, 0, 0]));
-    let map = |rules| blocks(&summarise(&wal, rules), Fork::VisibilityMap).1;
+    let map = |rules| blocks(&summarise(&wal, rules).completed(), Fork::VisibilityMap).1;
     assert_eq!(map(Rules::PostgreSql), [0_u32; 0]);
     assert_eq!(map(Rules::Complete), [2]);
 }
@@ -185,6 +185,30 @@ proptest! {
         let mut bytes = Vec::new();
         summary.write(&mut bytes);
         prop_assert_eq!(&Summary::read(&bytes).unwrap(), &summary);
+    }
+
+    /// Three parts, merged in either order, and stored in between, are one summary of the whole.
+    #[test]
+    fn merged_complete_summaries_are_one(steps in steps(), cuts in any::<[prop::sample::Index; 2]>()) {
+        let mut cuts = cuts.map(|cut| cut.index(steps.len() + 1));
+        cuts.sort_unstable();
+        let of = |steps: &[Step]| {
+            let mut summary = Summary::new(timeline(1), Lsn::new(8), Rules::Complete);
+            apply(&mut summary, steps);
+            let mut bytes = Vec::new();
+            summary.write(&mut bytes);
+            Summary::read(&bytes).unwrap()
+        };
+        let parts = [of(&steps[..cuts[0]]), of(&steps[cuts[0]..cuts[1]]), of(&steps[cuts[1]..])];
+        let [mut from_left, mut middle, last] = parts.clone();
+        from_left.merge(&middle);
+        from_left.merge(&last);
+        let [mut from_right, _, _] = parts;
+        middle.merge(&last);
+        from_right.merge(&middle);
+        let whole = of(&steps);
+        prop_assert_eq!(blocks(&from_left, Fork::Main), blocks(&whole, Fork::Main));
+        prop_assert_eq!(blocks(&from_right, Fork::Main), blocks(&whole, Fork::Main));
     }
 
     /// Of two halves, merged, each block means what it means in one summary of the whole.
