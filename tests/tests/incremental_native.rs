@@ -263,7 +263,7 @@ fn where_the_server_cannot_everything_is_read_and_the_backup_says_why() {
 }
 
 #[test]
-fn without_page_checksums_only_the_server_can_tell() {
+fn without_page_checksums_only_the_server_can_tell_and_it_tells_all_repositories_at_once() {
     let here = Scratch::new("native-unchecked");
     let mut cluster = Cluster::builder(Major::V17)
         .without_checksums()
@@ -272,26 +272,43 @@ fn without_page_checksums_only_the_server_can_tell() {
     cluster.sql(
         "create table big as select n, md5(n::text) as word from generate_series(1, 200000) n",
     );
-    let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
+    // One stream for both; the second one lacks the newest backup at first.
+    let mut pgmd = Pgmd::configured(&[]);
+    pgmd.write_configuration(&format!(
+        "(repositories: {{ \"one\": (path: {:?}, compression: \"lz4\"), \"other\": (path: {:?}) }}, \
+         servers: {{ \"main\": (conninfo: {:?}) }})",
+        here.join("one"),
+        here.join("other"),
+        cluster.conninfo()
+    ));
     pgmd.start();
     pgmd.wait_streaming("main");
-    backup(&pgmd, &[]);
+    let first = backup(&pgmd, &[]);
+    let newer = backup(&pgmd, &[]);
+    let newer = newer["label"].as_str().unwrap();
+    pgmd.cli_ok(&["delete", "main", newer, "--repo", "other"]);
     cluster.sql("update big set word = 'x' where n % 1000 = 0");
     let expected = rows(&cluster);
     let taken = backup(&pgmd, &["--incremental"]);
     assert_eq!(taken["method"], "base_backup_incremental", "{taken}");
-    let data = here.join("data");
-    pgmd.cli_ok(&[
-        "restore",
-        "main",
-        "newest",
-        data.to_str().unwrap(),
-        "--target-immediate",
-    ]);
-    let mut restored = Cluster::on(Major::V17, &data);
-    restored.start();
-    restored.wait_writable();
-    assert_eq!(rows(&restored), expected);
-    restored.destroy();
+    assert_eq!(taken["basis"]["label"], first["label"], "{taken}");
+    for repository in ["one", "other"] {
+        let data = here.join(format!("data-{repository}"));
+        let path = data.to_str().unwrap();
+        pgmd.cli_ok(&[
+            "restore",
+            "main",
+            "newest",
+            path,
+            "--repo",
+            repository,
+            "--target-immediate",
+        ]);
+        let mut restored = Cluster::on(Major::V17, &data);
+        restored.start();
+        restored.wait_writable();
+        assert_eq!(rows(&restored), expected);
+        restored.destroy();
+    }
     cluster.destroy();
 }
