@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use pgm_tests::{Cluster, Major, Pgmd, Scratch, StopMode, differences};
 use serde_json::Value;
 
+/// What a server of an older major version has in the folder of a tablespace.
+const NEIGHBOUR: &str = "PG_16_202307071";
+
 /// What `restore` says of a restore that went well.
 fn restore(pgmd: &Pgmd, label: &str, folder: &Path, more: &[&str]) -> Value {
     let fixed = ["restore", "main", label, folder.to_str().unwrap()];
@@ -26,21 +29,27 @@ fn number(outcome: &Value, name: &str) -> u64 {
     outcome[name].as_u64().unwrap()
 }
 
-/// All but the links of tablespaces, which lead where they were told.
+/// All but the links of tablespaces, which lead where they were told, and what is another server's.
 fn same(left: &Path, right: &Path) {
-    let found = differences(left, right, |path| path.starts_with("pg_tblspc"));
+    let others = |path: &Path| path.starts_with("pg_tblspc") || path.starts_with(NEIGHBOUR);
+    let found = differences(left, right, others);
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// What others put into a data directory: a file, a second name of a file, a link for the WAL.
+/// What others put into a data directory and the folder of a tablespace: a file, a second name of a file, a link for the WAL, a
+/// server of another major version.
 struct Others {
+    neighbour: PathBuf,
     second_name: PathBuf,
     wal: PathBuf,
     wal_files: usize,
 }
 
 impl Others {
-    fn leave(data: &Path, scratch: &Scratch) -> Self {
+    fn leave(data: &Path, space: &Path, scratch: &Scratch) -> Self {
+        let neighbour = space.join(NEIGHBOUR).join("5/16384");
+        fs::create_dir_all(neighbour.parent().unwrap()).unwrap();
+        fs::write(&neighbour, "of another server").unwrap();
         fs::write(data.join("base/5/99999"), "left by somebody").unwrap();
         let second_name = scratch.join("second-name");
         let version = data.join("base/5/PG_VERSION");
@@ -51,6 +60,7 @@ impl Others {
         symlink(&wal, data.join("pg_wal")).unwrap();
         let wal_files = fs::read_dir(&wal).unwrap().count();
         Self {
+            neighbour,
             second_name,
             wal,
             wal_files,
@@ -58,6 +68,7 @@ impl Others {
     }
 
     fn are_as_they_were(&self) {
+        assert_eq!(fs::read(&self.neighbour).unwrap(), b"of another server");
         assert_eq!(fs::read(&self.second_name).unwrap(), b"of the other name\n");
         assert_eq!(fs::read_dir(&self.wal).unwrap().count(), self.wal_files);
     }
@@ -132,7 +143,8 @@ fn what_is_there_and_right_stays_and_the_outcome_is_that_of_a_restore_into_nothi
     );
 
     let scratch = Scratch::new("delta");
-    let others = Others::leave(&data, &scratch);
+    let space = cluster.folder().join("tablespaces/space");
+    let others = Others::leave(&data, &space, &scratch);
     let target = ["--target-lsn", &end, "--exclusive"];
     let outcome = restore(&pgmd, &label, &data, &[&target[..], &["--delta"]].concat());
     let (raw, kept) = (
@@ -147,7 +159,6 @@ fn what_is_there_and_right_stays_and_the_outcome_is_that_of_a_restore_into_nothi
     assert!(data.join(&shared).exists());
 
     let fresh = scratch.join("fresh");
-    let space = cluster.folder().join("tablespaces/space");
     let elsewhere = scratch.join("space");
     let mapping = format!("{}={}", space.display(), elsewhere.display());
     let outcome = restore(

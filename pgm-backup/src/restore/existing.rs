@@ -5,7 +5,8 @@
 //! from in the same way.
 //!
 //! Nothing is touched that is not known to be ours: the directory must be one of this server, by the system identifier in its
-//! `pg_control`, and nobody may run it. A folder for a tablespace must be the one that the directory's own link leads to.
+//! `pg_control`, and nobody may run it. A folder for a tablespace must be the one that the directory's own link leads to, and of
+//! that only what the backup has at its top is touched: servers of other major versions may have folders of their own there.
 //! Files with more than one name are made anew: writing to them would change what the other name stands for.
 
 use std::collections::{BTreeMap, HashMap};
@@ -49,7 +50,7 @@ pub(super) fn check(
     existing: Existing,
     server: SystemId,
 ) -> Result<(), RestoreError> {
-    let is_update = existing == Existing::Update && !is_free(data)?;
+    let is_update = existing == Existing::Update && data.is_absolute() && !is_free(data)?;
     if is_update {
         refuse_other_servers(data, server)?;
     } else {
@@ -170,8 +171,12 @@ impl Wanted {
         Ok(wanted)
     }
 
+    fn kind(&self, path: &[u8]) -> Option<Kind> {
+        self.kinds.get(&self.state.hash_one(path)).copied()
+    }
+
     fn has(&self, path: &[u8], found: &Metadata) -> bool {
-        match self.kinds.get(&self.state.hash_one(path)) {
+        match self.kind(path) {
             Some(Kind::Folder) => found.is_dir(),
             Some(Kind::File) => found.is_file() && found.nlink() == 1,
             None => false,
@@ -210,6 +215,7 @@ fn sweep(
     root: &Path,
     removed: &mut Removed,
 ) -> Result<(), RestoreError> {
+    let is_tablespace = !prefix.is_empty();
     let mut folders = vec![(prefix, root.to_owned())];
     while let Some((prefix, folder)) = folders.pop() {
         let failed = |error| RestoreError::file("read", &folder, error);
@@ -222,6 +228,9 @@ fn sweep(
             }
             let found = entry.metadata().map_err(failed)?;
             let relative = [&prefix, name.as_bytes()].concat();
+            if is_tablespace && folder == root && wanted.kind(&relative).is_none() {
+                continue;
+            }
             if !wanted.has(&relative, &found) {
                 removed.note(&relative, &path, &found);
                 remove(&path, &found)

@@ -39,7 +39,7 @@ pub(super) fn run(cx: &Cx, arguments: StatusArguments) -> Result<ExitCode, CliEr
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether something of a server is not as it should be and does not pass by itself in moments.
+/// Whether something of a server is not as it should be, also if it may pass by itself.
 fn needs_a_person(server: &ServerStatus) -> bool {
     server.state == ServerState::Error
         || server.last_error.is_some()
