@@ -1,6 +1,7 @@
 //! Everything that clients can read of a server, in a form that two servers can be compared by.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use pgm_proto::{Client, ConnInfo, Session};
 
@@ -107,7 +108,7 @@ fn sums(client: &mut Client, table: &str) -> String {
     let all = format!("from public.\"{table}\" t");
     let whole = format!("select count(*), sum(hashtext(t::text)::bigint) {all}");
     let scanned = ask(client, &format!("set enable_seqscan = on; {whole}"));
-    text += &format!(" {}", scanned[0].join(" "));
+    let _ = write!(text, " {}", scanned[0].join(" "));
     let columns = ask(
         client,
         &format!(
@@ -126,7 +127,7 @@ fn sums(client: &mut Client, table: &str) -> String {
     ] {
         if has(column) {
             let sql = format!("set enable_seqscan = off; {whole} where {condition}");
-            text += &format!(", {column} {}", ask(client, &sql)[0].join(" "));
+            let _ = write!(text, ", {column} {}", ask(client, &sql)[0].join(" "));
         }
     }
     text

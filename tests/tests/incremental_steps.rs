@@ -120,11 +120,15 @@ impl Walk {
             self.steps.let_go();
         }
         let expected = Rows::of(&self.cluster);
+        let spaces = self.spaces();
+        // From here on nobody reads anything: a reader may leave hints in pages.
         self.cluster.sql("checkpoint");
-        let backups = self.from_each_source();
+        let backups = self.each_source();
         let restored: Vec<Restored> = backups
             .iter()
-            .map(|(source, label)| self.restore(source, label, &Until::EndOfBackup, here))
+            .map(|(source, label)| {
+                self.restore((source, label), &spaces, &Until::EndOfBackup, here)
+            })
             .collect();
         if stops {
             self.cluster.stop(StopMode::Fast);
@@ -144,7 +148,7 @@ impl Walk {
     /// Backups while clients write: each must lead to what the server was when they had stopped.
     fn under_load(&mut self, number: usize, here: &Scratch) {
         let writers = Writers::start(&self.cluster, 2);
-        let backups = self.from_each_source();
+        let backups = self.each_source();
         writers.wait_for_more(20);
         writers.stop();
         let point = format!("after {number}");
@@ -154,13 +158,14 @@ impl Walk {
         self.pgmd.wait_durable("main", &end);
         let expected = Rows::of(&self.cluster);
         let until = Until::RestorePoint(point);
+        let spaces = self.spaces();
         for (source, label) in backups {
-            let restored = self.restore(source, &label, &until, here);
+            let restored = self.restore((source, &label), &spaces, &until, here);
             self.check(restored, &expected);
         }
     }
 
-    fn from_each_source(&mut self) -> Vec<(&'static str, String)> {
+    fn each_source(&mut self) -> Vec<(&'static str, String)> {
         let major = self.cluster.major().number();
         let sources = SOURCES.iter().filter(|(_, since)| *since <= major);
         let mut taken = Vec::new();
@@ -185,25 +190,27 @@ impl Walk {
         info
     }
 
+    /// Where the server has its tablespaces.
+    fn spaces(&self) -> Vec<PathBuf> {
+        let rows = self
+            .cluster
+            .sql("select pg_tablespace_location(oid) from pg_tablespace where spcname ~ '^s[0-9]'");
+        rows.iter().map(|row| PathBuf::from(&row[0])).collect()
+    }
+
     fn restore(
         &self,
-        source: &'static str,
-        label: &str,
+        (source, label): (&'static str, &str),
+        spaces: &[PathBuf],
         until: &Until,
         here: &Scratch,
     ) -> Restored {
         let data = here.join(label);
-        let spaces = self
-            .cluster
-            .sql("select pg_tablespace_location(oid) from pg_tablespace where spcname ~ '^s[0-9]'");
-        let spaces: Vec<(PathBuf, PathBuf)> = spaces
-            .into_iter()
-            .map(|row| {
-                let from = PathBuf::from(&row[0]);
-                let name = from.file_name().unwrap().display().to_string();
-                (from, here.join(format!("{label}-{name}")))
-            })
-            .collect();
+        let moved = |from: &PathBuf| {
+            let name = from.file_name().unwrap().display();
+            (from.clone(), here.join(format!("{label}-{name}")))
+        };
+        let spaces: Vec<(PathBuf, PathBuf)> = spaces.iter().map(moved).collect();
         let mut arguments = vec![
             "restore".to_owned(),
             "main".to_owned(),
