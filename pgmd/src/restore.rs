@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pgm_backup::restore::{
-    self, Boundary, Existing, Recovery, RestoreError, RestorePlan, RestoreReport, RestoreRequest,
-    Target, TimelineChoice,
+    self, Boundary, Existing, OtherRepository, Recovery, RestoreError, RestorePlan, RestoreReport,
+    RestoreRequest, RestoreSource, Target, TimelineChoice,
 };
 use pgm_backup::{Context, Repository};
 use pgm_mgmt::{
@@ -26,6 +26,9 @@ use crate::windows::microsecond;
 /// A restore that is planned: its target can be reached.
 #[derive(Debug)]
 pub struct PreparedRestore {
+    place: RepositoryPlace,
+    /// Where else the backup may be.
+    others: Vec<RepositoryPlace>,
     repository: Repository,
     archive: Archive,
     spool: Option<Spool>,
@@ -64,11 +67,23 @@ impl PreparedRestore {
         let command = restore_command(&program, place, folder, server, Needed::of(&plan));
         plan.request.recovery = Recovery::Command(command);
         Ok(Self {
+            place: place.clone(),
+            others: Vec::new(),
             repository,
             archive,
             spool,
             plan,
         })
+    }
+
+    /// Where else the backup may be, for what cannot be read in the repository of the plan: `places`, but for that one.
+    #[must_use]
+    pub fn with_others(self, places: impl IntoIterator<Item = RepositoryPlace>) -> Self {
+        let others = places.into_iter().filter(|place| *place != self.place);
+        Self {
+            others: others.collect(),
+            ..self
+        }
     }
 
     /// WAL that recovery reads, in bytes.
@@ -90,9 +105,20 @@ impl PreparedRestore {
 
     /// Carries the plan out.
     pub fn carry_out(&self, cx: &Context) -> Result<RestoreOutcome, Error> {
-        let spool = self.spool.as_ref();
-        let report = restore::restore(cx, &self.repository, &self.archive, spool, &self.plan)
-            .map_err(|error| refusal(&error))?;
+        let others = self.others.iter();
+        let others: Vec<OtherRepository<'_>> = others
+            .map(|place| {
+                OtherRepository::new(place.name.as_str(), || repository::open(place))
+            })
+            .collect();
+        let source = RestoreSource {
+            repository: &self.repository,
+            archive: &self.archive,
+            spool: self.spool.as_ref(),
+            others: &others,
+        };
+        let report =
+            restore::restore(cx, source, &self.plan).map_err(|error| refusal(&error))?;
         Ok(outcome(&self.plan, report))
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pgm_backup::backup::{BackupRequest, BackupTarget, NoArchive, backup};
 use pgm_backup::catalog::BackupWal;
 use pgm_backup::restore::{
-    BackupChoice, Boundary, Existing, Recovery, RestoreError, RestoreRequest, Target, TargetAction,
+    BackupChoice, Boundary, Existing, Recovery, RestoreError, RestoreRequest, RestoreSource, Target, TargetAction,
     TimelineChoice, plan, restore,
 };
 use pgm_backup::{Context, Repository};
@@ -68,7 +68,7 @@ impl Backups {
         };
         let cx = Context::quiet();
         let plan = plan(&cx, &self.repository, &archive, None, &self.server, request)?;
-        restore(&cx, &self.repository, &archive, None, &plan)?;
+        restore(&cx, RestoreSource::new(&self.repository, &archive), &plan)?;
         Ok(directory)
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pgm_backup::restore::{
-    BackupChoice, Boundary, Existing, Recovery, RestoreRequest, Target, TargetAction,
+    BackupChoice, Boundary, Existing, Recovery, RestoreRequest, RestoreSource, Target, TargetAction,
     TimelineChoice, plan, restore,
 };
 use pgm_backup::{Context, Repository};
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "backup {}, timeline {}, {} WAL segments",
         plan.entry.label, plan.timeline, plan.wal_segments
     );
-    let report = restore(&cx, &repository, &archive, None, &plan)?;
+    let report = restore(&cx, RestoreSource::new(&repository, &archive), &plan)?;
     println!(
         "{} files, {} bytes in {:?}",
         report.files, report.bytes, report.elapsed

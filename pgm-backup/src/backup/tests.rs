@@ -177,7 +177,17 @@ fn contents(repository: &Repository, entry: &BackupEntry) -> BTreeMap<String, Ve
 
 /// An even smaller one, of a server with segments of 1 MiB; `seed` makes its content another one.
 pub(crate) fn take_small(repository: &Repository, seed: u64) -> BackupEntry {
-    let mut content = vec![0; 300_000];
+    let mut entries = take_small_into(&[(repository, "lz4")], seed, 300_000);
+    entries.pop().unwrap()
+}
+
+/// The same in several repositories, each with its own compression, with so many bytes in one of its files.
+pub(crate) fn take_small_into(
+    repositories: &[(&Repository, &str)],
+    seed: u64,
+    bytes: usize,
+) -> Vec<BackupEntry> {
+    let mut content = vec![0; bytes];
     pattern(seed, &mut content);
     let steps = data_directory(vec![
         Step::Bytes(directory("base")),
@@ -188,7 +198,11 @@ pub(crate) fn take_small(repository: &Repository, seed: u64) -> BackupEntry {
     let mut beginning = beginning();
     beginning.facts.segment_bytes = 1 << 20;
     beginning.tablespaces = Vec::new();
-    let (cx, targets) = (Context::quiet(), [target(repository, "lz4")]);
+    let cx = Context::quiet();
+    let targets = repositories.iter();
+    let targets: Vec<BackupTarget<'_>> = targets
+        .map(|(repository, compression)| target(repository, compression))
+        .collect();
     let request = BackupRequest::default();
     let locked = Lanes::of(&targets)
         .step(|target| Locked::take(target, &server(), request.resume, FRAMES_MAX));
@@ -198,8 +212,10 @@ pub(crate) fn take_small(repository: &Repository, seed: u64) -> BackupEntry {
     let nothing = Announced::default();
     let copied = copy(&cx, &mut source, &nothing, lanes, options(2), discard);
     let taken = finish(&cx, &targets, &request, &beginning, copied.unwrap());
-    let mut outcomes = taken.unwrap().into_outcomes();
-    outcomes.pop().unwrap().into_result().unwrap()
+    let outcomes = taken.unwrap().into_outcomes().into_iter();
+    outcomes
+        .map(|outcome| outcome.into_result().unwrap())
+        .collect()
 }
 
 /// A small backup with a tablespace, its WAL in the archive.

@@ -80,6 +80,28 @@ impl Destination {
         &self.path
     }
 
+    /// Whether `file`, of another repository, is the same one.
+    pub(super) fn is(&self, file: &FileEntry) -> bool {
+        let checksums = self.crc32c.zip(file.crc32c);
+        self.path == file.path
+            && self.size == file.size
+            && checksums.is_none_or(|(ours, theirs)| ours == theirs)
+    }
+
+    /// Makes a file that the writer of its only piece was to make; gives the destination that it is then.
+    pub(super) fn made(&self, roots: &Roots) -> Result<Option<Self>, RestoreError> {
+        if self.creation != Creation::ByWriter {
+            return Ok(None);
+        }
+        roots.create(&self.path, self.mode)?;
+        Ok(Some(Self {
+            path: self.path.clone(),
+            creation: Creation::Done,
+            written: Mutex::default(),
+            ..*self
+        }))
+    }
+
     /// Opens it for a piece.
     pub(super) fn open(&self, roots: &Roots) -> Result<OpenFile, RestoreError> {
         Ok(match self.creation {

@@ -9,6 +9,8 @@
 
 mod backup_manifest;
 mod destination;
+mod dispatch;
+mod elsewhere;
 mod end;
 mod error;
 mod existing;
@@ -38,6 +40,7 @@ use pgm_wal::archive::Archive;
 use pgm_wal::digest::LastBefore;
 use pgm_wal::{History, SegmentSize, Spool};
 
+pub use self::elsewhere::OtherRepository;
 pub use self::error::{Reach, RestoreError};
 pub use self::existing::Existing;
 pub use self::export::{ExportReport, export};
@@ -47,6 +50,7 @@ pub use self::target::{Boundary, Target, TargetAction, TimelineChoice};
 
 pub(crate) use self::reach::segments;
 
+use self::elsewhere::Elsewhere;
 use self::existing::Removed;
 use self::place::{CONTROL_FILE, Placed, Source};
 use self::roots::{Found, Roots};
@@ -178,14 +182,41 @@ impl RestorePlan {
     }
 }
 
+/// Where a restore reads from.
+#[derive(Debug, Clone, Copy)]
+pub struct RestoreSource<'a> {
+    /// The repository in which the plan was made.
+    pub repository: &'a Repository,
+    /// The archive in it.
+    pub archive: &'a Archive,
+    /// The spool of the server, if there is one on this host.
+    pub spool: Option<&'a Spool>,
+    /// Where else what cannot be read may be, in the order in which they are asked.
+    pub others: &'a [OtherRepository<'a>],
+}
+
+impl<'a> RestoreSource<'a> {
+    /// One repository with its archive, and nothing else.
+    pub const fn new(repository: &'a Repository, archive: &'a Archive) -> Self {
+        Self {
+            repository,
+            archive,
+            spool: None,
+            others: &[],
+        }
+    }
+}
+
 /// Carries out a plan. The directory is no server until the last step.
+///
+/// Data and WAL of the backup that `source.repository` does not give (damaged, missing, or it is away) come from the first of
+/// `source.others` that has the same backup; the report's warnings tell so.
 pub fn restore(
     cx: &Context,
-    repository: &Repository,
-    archive: &Archive,
-    spool: Option<&Spool>,
+    source: RestoreSource<'_>,
     plan: &RestorePlan,
 ) -> Result<RestoreReport, RestoreError> {
+    let repository = source.repository;
     let begun = Instant::now();
     let entry = &plan.entry;
     let manifest = repository.manifest(entry)?;
@@ -206,28 +237,32 @@ pub fn restore(
     };
     cx.report(Phase::Restore, 0, Some(entry.size.raw_bytes), "");
     let packs = manifest.packs().to_vec();
-    let source = Source {
-        repository,
-        server: &entry.server,
-        label: entry.label,
-        packs: &packs,
-    };
+    let elsewhere = Elsewhere::new(entry, source.others);
     let prepared = place::Restoration {
         cx,
         roots: &roots,
-        source,
+        source: Source {
+            repository,
+            server: &entry.server,
+            label: entry.label,
+            packs: &packs,
+        },
+        elsewhere: &elsewhere,
+        workers: workers(),
         total_bytes: entry.size.raw_bytes,
     };
     // What PostgreSQL needs to recover is in place before `pg_control` makes the directory a server.
-    let placed = place::place(prepared, manifest, workers(), |found| {
+    let placed = place::place(prepared, manifest, |found| {
         roots.link_tablespaces()?;
-        wal::place(cx, &roots, archive, spool, plan)?;
+        wal::place(cx, &roots, source, &elsewhere, plan)?;
         settings::write(&roots, repository, plan, found)
     })?;
     cx.report(Phase::Sync, placed.bytes, Some(entry.size.raw_bytes), "");
     roots.sync()?;
     roots.finish()?;
-    Ok(report(plan, placed, removed, begun.elapsed()))
+    let mut report = report(plan, placed, removed, begun.elapsed());
+    report.warnings.extend(elsewhere.into_warnings());
+    Ok(report)
 }
 
 fn report(

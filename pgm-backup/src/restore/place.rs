@@ -4,11 +4,10 @@
 //! The manifest streams. A window of pieces is sorted by pack and offset, so that each frame is read and decoded once
 //! and each pack from its beginning to its end; memory is bounded by the window and a few frames for each worker.
 //! `global/pg_control` is held back for last: without it PostgreSQL does not start. Each file is checked as soon as it is
-//! complete.
+//! complete. What a repository does not give is set aside for the next one that has the backup (`elsewhere`).
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
@@ -16,23 +15,23 @@ use pgm_proto::ServerName;
 use pgm_storage::{Cancel, FrameDecoder, FrameLocation, PackReader};
 
 use super::destination::{Creation, Destination, Progress};
+use super::dispatch::Dispatcher;
+use super::elsewhere::{Aside, Elsewhere};
 use super::error::RestoreError;
 use super::open_file::{FrameRoom, OpenFile};
-use super::roots::{Found, Roots};
+use super::roots::Roots;
 use crate::context::{Context, Phase};
 use crate::error::Error;
 use crate::label::BackupLabel;
-use crate::manifest::{Extent, FileEntry, FilePath, ManifestEntry, ManifestReader, PackRecord};
+use crate::manifest::{Extent, FileEntry, FilePath, ManifestReader, PackRecord};
 use crate::repository::Repository;
 
-/// Pieces that are sorted at a time: 64 GiB of large files, or as many small files.
-const WINDOW_PIECES: usize = 1 << 16;
 /// Frames that wait for a worker.
 const QUEUE_FRAMES: usize = 64;
 /// Packs that a worker keeps open.
 const OPEN_PACKS_MAX: usize = 16;
-/// Files below this are not preallocated.
-const PREALLOCATE_MIN: u64 = 2 << 20;
+/// So many reads in a row fail, but not for damage, until a repository is taken to be away.
+const FAILURES_MAX: u32 = 8;
 /// The file without which PostgreSQL does not start.
 pub(super) const CONTROL_FILE: &[u8] = b"global/pg_control";
 
@@ -46,7 +45,7 @@ pub(super) struct Placed {
 }
 
 /// Where the packs of a backup are, and how the backup is called in errors.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) repository: &'a Repository,
     pub(super) server: &'a ServerName,
@@ -60,37 +59,52 @@ pub(super) struct Restoration<'a> {
     pub(super) cx: &'a Context,
     pub(super) roots: &'a Roots,
     pub(super) source: Source<'a>,
+    /// Where else the backup may be.
+    pub(super) elsewhere: &'a Elsewhere<'a>,
+    pub(super) workers: usize,
     pub(super) total_bytes: u64,
 }
 
 /// A run of bytes of a file and its place in a frame.
 #[derive(Debug)]
-struct Piece {
-    destination: Arc<Destination>,
-    extent: Extent,
+pub(super) struct Piece {
+    pub(super) destination: Arc<Destination>,
+    pub(super) extent: Extent,
 }
 
 /// A frame and what is to be cut out of it.
 #[derive(Debug)]
-struct Job {
-    pack: u32,
-    frame_offset: u64,
-    pieces: Vec<Piece>,
+pub(super) struct Job {
+    pub(super) pack: u32,
+    pub(super) frame_offset: u64,
+    pub(super) pieces: Vec<Piece>,
 }
 
 /// What the threads share.
 #[derive(Debug)]
-struct Shared<'a> {
-    cx: &'a Context,
-    roots: &'a Roots,
-    source: Source<'a>,
+pub(super) struct Shared<'a> {
+    pub(super) cx: &'a Context,
+    pub(super) roots: &'a Roots,
+    label: BackupLabel,
+    workers: usize,
     total_bytes: u64,
     done_bytes: AtomicU64,
     kept_bytes: AtomicU64,
     /// The checksums of files of which the manifest has none, in its order, as they are found.
     found: Mutex<Vec<u32>>,
+    /// What no repository has given yet.
+    pub(super) aside: Aside,
     stop: Cancel,
     failure: Mutex<Option<RestoreError>>,
+}
+
+/// Reading from one repository.
+#[derive(Debug)]
+struct Round<'a> {
+    shared: &'a Shared<'a>,
+    source: Source<'a>,
+    /// Reads in a row that failed, but not for damage.
+    failures: AtomicU32,
 }
 
 /// Puts every file of the manifest in place, then does what `before_control` does, and puts `pg_control` in place last.
@@ -98,186 +112,44 @@ struct Shared<'a> {
 pub(super) fn place(
     restoration: Restoration<'_>,
     manifest: ManifestReader,
-    workers: usize,
     before_control: impl FnOnce(&[u32]) -> Result<(), RestoreError>,
 ) -> Result<Placed, RestoreError> {
     let Restoration {
         cx,
         roots,
         source,
+        elsewhere,
+        workers,
         total_bytes,
     } = restoration;
     let shared = Shared {
         cx,
         roots,
-        source,
+        label: source.label,
+        workers: workers.max(1),
         total_bytes,
         done_bytes: AtomicU64::new(0),
         kept_bytes: AtomicU64::new(0),
         found: Mutex::default(),
+        aside: Aside::new(source.label, elsewhere.has_others()),
         stop: Cancel::new(),
         failure: Mutex::new(None),
     };
-    let (jobs, queue) = mpsc::sync_channel(QUEUE_FRAMES);
-    let queue = Mutex::new(queue);
-    let dispatched = thread::scope(|scope| {
-        for _ in 0..workers.max(1) {
-            scope.spawn(|| shared.run_worker(&queue));
-        }
-        let mut dispatcher = Dispatcher {
-            shared: &shared,
-            jobs,
-            window: Vec::new(),
-            placed: Placed::default(),
-        };
-        let control = dispatcher.run(manifest);
-        let placed = dispatcher.placed;
-        if control.is_err() {
-            shared.stop.cancel();
-        }
-        drop(dispatcher);
-        control.map(|control| (control, placed))
-    });
-    // The failure of a worker is the cause, that the dispatcher could go no further is not.
-    let failure = shared
-        .failure
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    let (control, placed) = dispatched?;
-    let kept_bytes = shared.kept_bytes.load(Ordering::Relaxed);
-    let placed = Placed {
-        kept_bytes,
-        ..placed
-    };
+    let (control, placed) = shared.round(source, |dispatcher| {
+        let control = dispatcher.run(manifest)?;
+        Ok((control, dispatcher.placed))
+    })?;
+    elsewhere.give(&shared)?;
     let found = std::mem::take(&mut *shared.found());
     before_control(&found)?;
     roots.sync()?;
-    shared.place_control(control.as_ref())?;
-    Ok(placed)
-}
-
-/// Reads the manifest and hands out frames in pack order.
-struct Dispatcher<'a> {
-    shared: &'a Shared<'a>,
-    jobs: mpsc::SyncSender<Job>,
-    window: Vec<Piece>,
-    placed: Placed,
-}
-
-impl Dispatcher<'_> {
-    fn run(&mut self, mut manifest: ManifestReader) -> Result<Option<FileEntry>, RestoreError> {
-        let mut control = None;
-        while let Some(entry) = manifest.next_entry()? {
-            self.shared.check_stop()?;
-            match entry {
-                ManifestEntry::Directory(folder) => {
-                    self.shared.roots.make_folder(&folder.path, folder.mode)?;
-                }
-                ManifestEntry::File(file) => {
-                    self.shared.check_extents(&file)?;
-                    self.placed.files += 1;
-                    self.placed.bytes += file.size;
-                    if file.path.as_bytes() == CONTROL_FILE {
-                        // `backup_manifest` names it before it is in place.
-                        if file.crc32c.is_none() {
-                            return Err(self.shared.damaged(&file.path, "it has no checksum"));
-                        }
-                        control = Some(file);
-                    } else {
-                        self.file(file)?;
-                    }
-                }
-                // The tablespaces are in the catalog entry, and PostgreSQL sends no other links.
-                ManifestEntry::Tablespace(_) | ManifestEntry::Symlink(_) => {}
-            }
-            if self.window.len() >= WINDOW_PIECES {
-                self.hand_out()?;
-            }
-        }
-        self.hand_out()?;
-        Ok(control)
-    }
-
-    fn file(&mut self, file: FileEntry) -> Result<(), RestoreError> {
-        let creation = match file.extents.len() {
-            _ if self.is_there(&file)? => Creation::Before,
-            1 => Creation::ByWriter,
-            _ if file.size < PREALLOCATE_MIN => Creation::Done,
-            _ => Creation::WithRoom,
-        };
-        if matches!(creation, Creation::Done | Creation::WithRoom) {
-            let made = self.shared.roots.create(&file.path, file.mode)?;
-            if creation == Creation::WithRoom {
-                preallocate(&made, file.size).map_err(|error| {
-                    RestoreError::file("make room for", file.path.as_path(), error)
-                })?;
-            }
-        }
-        let unknown = file.crc32c.is_none().then(|| {
-            let mut found = self.shared.found();
-            found.push(0);
-            found.len() - 1
-        });
-        let destination = Arc::new(Destination::new(&file, creation, unknown));
-        let pieces = file.extents.into_iter();
-        self.window.extend(pieces.map(|extent| Piece {
-            destination: destination.clone(),
-            extent,
-        }));
-        Ok(())
-    }
-
-    /// Whether the file was there before; it has its size and mode then.
-    fn is_there(&self, file: &FileEntry) -> Result<bool, RestoreError> {
-        let roots = self.shared.roots;
-        if roots.found() == Found::Nothing {
-            return Ok(false);
-        }
-        let existing = roots.open_existing(&file.path, file.mode, file.size)?;
-        Ok(existing.is_some())
-    }
-
-    fn hand_out(&mut self) -> Result<(), RestoreError> {
-        self.window.sort_by_key(|piece| {
-            (
-                piece.extent.pack,
-                piece.extent.frame_offset,
-                piece.extent.start,
-            )
-        });
-        let mut job: Option<Job> = None;
-        for piece in self.window.drain(..) {
-            let place = (piece.extent.pack, piece.extent.frame_offset);
-            match &mut job {
-                Some(open) if (open.pack, open.frame_offset) == place => open.pieces.push(piece),
-                _ => {
-                    let next = Job {
-                        pack: place.0,
-                        frame_offset: place.1,
-                        pieces: vec![piece],
-                    };
-                    if let Some(full) = job.replace(next) {
-                        send(self.shared, &self.jobs, full)?;
-                    }
-                }
-            }
-        }
-        match job {
-            Some(last) => send(self.shared, &self.jobs, last),
-            None => Ok(()),
-        }
-    }
-}
-
-fn send(shared: &Shared<'_>, jobs: &mpsc::SyncSender<Job>, job: Job) -> Result<(), RestoreError> {
-    shared.check_stop()?;
-    // All workers are gone only when one failed, and that failure is what is reported.
-    jobs.send(job)
-        .map_err(|_| RestoreError::Repository(Error::Cancelled))
+    shared.place_control(source, control.as_ref())?;
+    elsewhere.give(&shared)?;
+    let kept_bytes = shared.kept_bytes.load(Ordering::Relaxed);
+    Ok(Placed {
+        kept_bytes,
+        ..placed
+    })
 }
 
 /// What one worker keeps between frames.
@@ -290,30 +162,13 @@ struct Worker {
     file: Option<(Arc<Destination>, OpenFile)>,
 }
 
-impl Shared<'_> {
-    fn run_worker(&self, queue: &Mutex<mpsc::Receiver<Job>>) {
-        let mut worker = match self.worker() {
-            Ok(worker) => worker,
-            Err(error) => return self.fail(error),
-        };
-        loop {
-            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(job) = job else { return };
-            // After a failure the queue is drained, so that the dispatcher never waits for a place in it.
-            if !self.stop.is_cancelled()
-                && let Err(error) = self.carry_out(&mut worker, &job)
-            {
-                self.fail(error);
-            }
-        }
-    }
-
-    fn worker(&self) -> Result<Worker, RestoreError> {
+impl Worker {
+    fn new(label: BackupLabel) -> Result<Self, RestoreError> {
         let decoder = FrameDecoder::new().map_err(|error| RestoreError::Damaged {
-            label: self.source.label,
+            label,
             reason: error.to_string(),
         })?;
-        Ok(Worker {
+        Ok(Self {
             decoder,
             packs: HashMap::new(),
             stored: Vec::new(),
@@ -321,8 +176,38 @@ impl Shared<'_> {
             file: None,
         })
     }
+}
 
-    fn found(&self) -> MutexGuard<'_, Vec<u32>> {
+impl Shared<'_> {
+    /// Lets `dispatch` hand out pieces that workers fetch from `source`, and waits for them.
+    pub(super) fn round<T>(
+        &self,
+        source: Source<'_>,
+        dispatch: impl FnOnce(&mut Dispatcher<'_>) -> Result<T, RestoreError>,
+    ) -> Result<T, RestoreError> {
+        let (jobs, queue) = mpsc::sync_channel(QUEUE_FRAMES);
+        let queue = Mutex::new(queue);
+        let round = Round::new(self, source);
+        let dispatched = thread::scope(|scope| {
+            for _ in 0..self.workers {
+                scope.spawn(|| round.run_worker(&queue));
+            }
+            let mut dispatcher = Dispatcher::new(self, jobs);
+            let dispatched = dispatch(&mut dispatcher);
+            if dispatched.is_err() {
+                self.stop.cancel();
+            }
+            dispatched
+        });
+        // The failure of a worker is the cause, that the dispatcher could go no further is not.
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure.take() {
+            Some(error) => Err(error),
+            None => dispatched,
+        }
+    }
+
+    pub(super) fn found(&self) -> MutexGuard<'_, Vec<u32>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -332,7 +217,7 @@ impl Shared<'_> {
         failure.get_or_insert(error);
     }
 
-    fn check_stop(&self) -> Result<(), RestoreError> {
+    pub(super) fn check_stop(&self) -> Result<(), RestoreError> {
         self.cx.check_cancel()?;
         if self.stop.is_cancelled() {
             Err(RestoreError::Repository(Error::Cancelled))
@@ -341,26 +226,121 @@ impl Shared<'_> {
         }
     }
 
-    fn carry_out(&self, worker: &mut Worker, job: &Job) -> Result<(), RestoreError> {
-        self.check_stop()?;
-        let raw_bytes = self.read_frame(worker, job)?;
+    /// Extents must make up the whole file, in order and without a hole.
+    pub(super) fn check_extents(&self, file: &FileEntry) -> Result<(), RestoreError> {
+        let mut end = Some(0_u64);
+        for extent in &file.extents {
+            end = end
+                .filter(|end| *end == extent.file_offset && extent.length > 0)
+                .and_then(|end| end.checked_add(u64::from(extent.length)));
+        }
+        if end == Some(file.size) {
+            return Ok(());
+        }
+        Err(self.damaged(&file.path, "its extents do not make up the file"))
+    }
+
+    fn place_control(
+        &self,
+        source: Source<'_>,
+        control: Option<&FileEntry>,
+    ) -> Result<(), RestoreError> {
+        let Some(control) = control else {
+            return Err(RestoreError::Damaged {
+                label: self.label,
+                reason: "global/pg_control is not in the manifest".into(),
+            });
+        };
+        self.roots.create(&control.path, control.mode)?;
+        let destination = Arc::new(Destination::new(control, Creation::Done, None));
+        let mut worker = Worker::new(self.label)?;
+        let round = Round::new(self, source);
+        for extent in &control.extents {
+            let piece = Piece {
+                destination: destination.clone(),
+                extent: *extent,
+            };
+            let job = Job {
+                pack: extent.pack,
+                frame_offset: extent.frame_offset,
+                pieces: vec![piece],
+            };
+            round.carry_out(&mut worker, job)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn damaged(&self, path: &FilePath, reason: &str) -> RestoreError {
+        let reason = format!("file {}: {reason}", path.as_path().display());
+        RestoreError::Damaged {
+            label: self.label,
+            reason,
+        }
+    }
+}
+
+impl<'a> Round<'a> {
+    fn new(shared: &'a Shared<'a>, source: Source<'a>) -> Self {
+        Self {
+            shared,
+            source,
+            failures: AtomicU32::new(0),
+        }
+    }
+
+    fn run_worker(&self, queue: &Mutex<mpsc::Receiver<Job>>) {
+        let shared = self.shared;
+        let mut worker = match Worker::new(shared.label) {
+            Ok(worker) => worker,
+            Err(error) => return shared.fail(error),
+        };
+        loop {
+            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(job) = job else { return };
+            // After a failure the queue is drained, so that the dispatcher never waits for a place in it.
+            if !shared.stop.is_cancelled()
+                && let Err(error) = self.carry_out(&mut worker, job)
+            {
+                shared.fail(error);
+            }
+        }
+    }
+
+    /// Fetches a frame and writes what is wanted of it; what cannot be had is set aside, if it may be elsewhere.
+    fn carry_out(&self, worker: &mut Worker, job: Job) -> Result<(), RestoreError> {
+        let shared = self.shared;
+        shared.check_stop()?;
+        let read = if self.failures.load(Ordering::Relaxed) < FAILURES_MAX {
+            self.read_frame(worker, &job)
+        } else {
+            return shared.aside.put(job.pieces, None);
+        };
+        let raw_bytes = match read {
+            Ok(raw_bytes) => raw_bytes,
+            Err(error) => {
+                shared.check_stop()?;
+                if !is_damage(&error) {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
+                }
+                return shared.aside.put(job.pieces, Some(error));
+            }
+        };
+        self.failures.store(0, Ordering::Relaxed);
         let raw = &worker.room.bytes()[..raw_bytes];
+        let mut bytes_done = 0;
         for piece in &job.pieces {
             let (start, length) = (piece.extent.start as usize, piece.extent.length as usize);
             let bytes = raw.get(start..).and_then(|rest| rest.get(..length));
             let bytes = bytes.ok_or_else(|| {
-                self.damaged(piece.destination.path(), "an extent leaves its frame")
+                shared.damaged(piece.destination.path(), "an extent leaves its frame")
             })?;
             self.write(&mut worker.file, piece, bytes)?;
+            bytes_done += length as u64;
         }
-        let bytes: u64 = job
-            .pieces
-            .iter()
-            .map(|piece| u64::from(piece.extent.length))
-            .sum();
-        let done = self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.cx
-            .report(Phase::Restore, done, Some(self.total_bytes), "");
+        let done = shared.done_bytes.fetch_add(bytes_done, Ordering::Relaxed) + bytes_done;
+        shared
+            .cx
+            .report(Phase::Restore, done, Some(shared.total_bytes), "");
         Ok(())
     }
 
@@ -375,15 +355,15 @@ impl Shared<'_> {
             .as_ref()
             .is_some_and(|(last, _)| Arc::ptr_eq(last, destination))
         {
-            *open = Some((destination.clone(), destination.open(self.roots)?));
+            *open = Some((destination.clone(), destination.open(self.shared.roots)?));
         }
         let Some((_, file)) = open else { return Ok(()) };
         let (progress, kept) = destination.write(file, piece.extent, bytes)?;
-        self.kept_bytes.fetch_add(kept, Ordering::Relaxed);
+        self.shared.kept_bytes.fetch_add(kept, Ordering::Relaxed);
         match progress {
             Progress::Good => Ok(()),
             Progress::Found { number, crc32c } => {
-                if let Some(place) = self.found().get_mut(number) {
+                if let Some(place) = self.shared.found().get_mut(number) {
                     *place = crc32c;
                 }
                 Ok(())
@@ -397,7 +377,7 @@ impl Shared<'_> {
                     )
                 });
                 let reason = format!("its content is not what was backed up{pack}");
-                Err(self.damaged(destination.path(), &reason))
+                Err(self.shared.damaged(destination.path(), &reason))
             }
         }
     }
@@ -436,52 +416,22 @@ impl Shared<'_> {
                 })?;
         Ok(self.source.repository.pack(self.source.server, record)?)
     }
+}
 
-    /// Extents must make up the whole file, in order and without a hole.
-    fn check_extents(&self, file: &FileEntry) -> Result<(), RestoreError> {
-        let mut end = Some(0_u64);
-        for extent in &file.extents {
-            end = end
-                .filter(|end| *end == extent.file_offset && extent.length > 0)
-                .and_then(|end| end.checked_add(u64::from(extent.length)));
-        }
-        if end == Some(file.size) {
-            return Ok(());
-        }
-        Err(self.damaged(&file.path, "its extents do not make up the file"))
-    }
-
-    fn place_control(&self, control: Option<&FileEntry>) -> Result<(), RestoreError> {
-        let Some(control) = control else {
-            return Err(RestoreError::Damaged {
-                label: self.source.label,
-                reason: "global/pg_control is not in the manifest".into(),
-            });
-        };
-        self.roots.create(&control.path, control.mode)?;
-        let destination = Arc::new(Destination::new(control, Creation::Done, None));
-        let mut worker = self.worker()?;
-        for extent in &control.extents {
-            let piece = Piece {
-                destination: destination.clone(),
-                extent: *extent,
-            };
-            let job = Job {
-                pack: extent.pack,
-                frame_offset: extent.frame_offset,
-                pieces: vec![piece],
-            };
-            self.carry_out(&mut worker, &job)?;
-        }
-        Ok(())
-    }
-
-    fn damaged(&self, path: &FilePath, reason: &str) -> RestoreError {
-        let reason = format!("file {}: {reason}", path.as_path().display());
-        RestoreError::Damaged {
-            label: self.source.label,
-            reason,
-        }
+/// Whether bytes are not there or not what they were, in contrast to a repository that cannot be reached.
+fn is_damage(error: &RestoreError) -> bool {
+    use pgm_storage::StorageError::{Damaged, Foreign, Frame, Misplaced, NotFound, TooLarge};
+    match error {
+        RestoreError::Repository(Error::Storage(error)) => matches!(
+            error,
+            NotFound { .. }
+                | Damaged { .. }
+                | Foreign { .. }
+                | Frame { .. }
+                | Misplaced { .. }
+                | TooLarge { .. }
+        ),
+        _ => true,
     }
 }
 
@@ -490,13 +440,4 @@ fn frame_at(frames: &[FrameLocation], offset: u64) -> Option<&FrameLocation> {
         .binary_search_by_key(&offset, |frame| frame.offset)
         .ok()?;
     frames.get(index)
-}
-
-/// Takes the room for a file at once; a file system that cannot is no error.
-fn preallocate(file: &File, size: u64) -> std::io::Result<()> {
-    use rustix::io::Errno;
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size) {
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }

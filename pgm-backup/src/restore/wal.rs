@@ -3,12 +3,13 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 
-use pgm_wal::archive::{Archive, Lookup};
-use pgm_wal::{SegmentName, Spool, WalFileName};
+use pgm_wal::archive::Lookup;
+use pgm_wal::{SegmentName, WalFileName};
 
+use super::elsewhere::Elsewhere;
 use super::error::RestoreError;
 use super::roots::Roots;
-use super::{RestorePlan, reach};
+use super::{RestorePlan, RestoreSource, reach};
 use crate::catalog::BackupWal;
 use crate::context::{Context, Phase};
 
@@ -16,8 +17,8 @@ use crate::context::{Context, Phase};
 pub(super) fn place(
     cx: &Context,
     roots: &Roots,
-    archive: &Archive,
-    spool: Option<&Spool>,
+    source: RestoreSource<'_>,
+    elsewhere: &Elsewhere<'_>,
     plan: &RestorePlan,
 ) -> Result<(), RestoreError> {
     let entry = &plan.entry;
@@ -38,15 +39,16 @@ pub(super) fn place(
         cx.report(Phase::Restore, index as u64 * size.bytes(), Some(total), "");
         let name = WalFileName::Segment(SegmentName::new(entry.timeline, number));
         let file_name = name.file_name(size);
-        match archive.fetch(name, size, &folder.join(&file_name), spool)? {
-            Lookup::Delivered(_) => {}
-            _ => {
-                return Err(RestoreError::BackupWithoutWal {
-                    missing: file_name,
-                    label: entry.label,
-                });
-            }
-        }
+        let destination = folder.join(&file_name);
+        let failed = match source.archive.fetch(name, size, &destination, source.spool) {
+            Ok(Lookup::Delivered(_)) => continue,
+            Ok(_) => RestoreError::BackupWithoutWal {
+                missing: file_name,
+                label: entry.label,
+            },
+            Err(error) => error.into(),
+        };
+        elsewhere.give_segment((name, size), &destination, source.spool, failed)?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::manifest::{
 use crate::record;
 use crate::repository::{ServerFacts, layout};
 use crate::restore::{
-    self, Boundary, Recovery, RestoreRequest, Target, TargetAction, TimelineChoice,
+    self, Boundary, Recovery, RestoreRequest, RestoreSource, Target, TargetAction, TimelineChoice,
 };
 use crate::verify::{self, Level, Listing, VerifyRequest};
 
@@ -215,7 +215,7 @@ impl Years {
         };
         let (cx, repository, archive) = (Context::quiet(), &self.repository, &self.archive);
         let plan = restore::plan(&cx, repository, archive, None, &server(), request).unwrap();
-        restore::restore(&cx, repository, archive, None, &plan)
+        restore::restore(&cx, RestoreSource::new(repository, archive), &plan)
             .unwrap_or_else(|error| panic!("{}: {error}", entry.label));
         let made = self
             .made

@@ -21,7 +21,7 @@ use crate::backup::tests::take_small;
 use crate::marks::{AnnotationKey, MarkChange};
 use crate::repository::{ServerFacts, numbered};
 use crate::restore::{
-    Boundary, Recovery, RestoreRequest, Target, TargetAction, TimelineChoice, export, plan,
+    Boundary, Recovery, RestoreRequest, RestoreSource, Target, TargetAction, TimelineChoice, export, plan,
     plan_export, restore,
 };
 
@@ -237,7 +237,7 @@ impl Opened {
             request,
         )
         .map_err(|error| error.to_string())?;
-        let restored = restore(&cx, &self.repository, &self.archive, None, &planned);
+        let restored = restore(&cx, RestoreSource::new(&self.repository, &self.archive), &planned);
         let mut files = BTreeMap::new();
         collect(&directory, &mut files);
         if directory.exists() {

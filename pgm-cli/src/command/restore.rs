@@ -10,6 +10,7 @@ use pgm_mgmt::{
     BackupChoice, PlannedRestore, Request, Response, RestoreOptions, RestoreOutcome, RestoreTarget,
     TablespaceMapping, TargetPoint,
 };
+use pgmd::listing;
 use pgmd::restore::PreparedRestore;
 
 use super::{Cx, daemon, job, offline};
@@ -120,13 +121,19 @@ pub(super) fn absolute(path: &Path) -> Result<String, CliError> {
 }
 
 fn without_daemon(cx: &Cx, options: &RestoreOptions) -> Result<Response, CliError> {
-    offline::on_place(cx, &options.server, |context, place| {
-        let prepared = PreparedRestore::new(context, place.repository, place.spool, options)?;
+    let at = cx.at()?;
+    let spool = at.spool_of(&options.server);
+    let restored = offline::with_bar(cx, |context| {
+        let prepared = listing::first(&at.targets, |place| {
+            PreparedRestore::new(context, place, spool.as_deref(), options)
+        })?;
         if options.plan_only {
             return Ok(Response::Planned(prepared.planned()));
         }
+        let prepared = prepared.with_others(at.places());
         prepared.carry_out(context).map(Response::Restored)
-    })
+    });
+    restored.map_err(offline::refused)
 }
 
 fn print_plan(cx: &Cx, plan: &PlannedRestore) {

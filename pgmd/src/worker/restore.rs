@@ -39,5 +39,7 @@ fn carry_out(
     if options.plan_only {
         return Ok(Response::Planned(prepared.planned()));
     }
+    let places = description.repositories.iter();
+    let prepared = prepared.with_others(places.map(|target| target.place.clone()));
     prepared.carry_out(&context).map(Response::Restored)
 }

@@ -1,0 +1,167 @@
+//! Hands out what the workers of a restore fetch: frame after frame, in the order of the packs.
+
+use std::fs::File;
+use std::sync::{Arc, mpsc};
+
+use super::destination::{Creation, Destination};
+use super::error::RestoreError;
+use super::place::{CONTROL_FILE, Job, Piece, Placed, Shared};
+use super::roots::Found;
+use crate::error::Error;
+use crate::manifest::{FileEntry, ManifestEntry, ManifestReader};
+
+/// Pieces that are sorted at a time: 64 GiB of large files, or as many small files.
+const WINDOW_PIECES: usize = 1 << 16;
+/// Files below this are not preallocated.
+const PREALLOCATE_MIN: u64 = 2 << 20;
+
+/// Reads the manifest and hands out frames in pack order.
+pub(super) struct Dispatcher<'a> {
+    shared: &'a Shared<'a>,
+    jobs: mpsc::SyncSender<Job>,
+    window: Vec<Piece>,
+    pub(super) placed: Placed,
+}
+
+impl<'a> Dispatcher<'a> {
+    pub(super) fn new(shared: &'a Shared<'a>, jobs: mpsc::SyncSender<Job>) -> Self {
+        Self {
+            shared,
+            jobs,
+            window: Vec::new(),
+            placed: Placed::default(),
+        }
+    }
+
+    /// Everything of the manifest but `pg_control`, which is given back.
+    pub(super) fn run(&mut self, mut manifest: ManifestReader) -> Result<Option<FileEntry>, RestoreError> {
+        let mut control = None;
+        while let Some(entry) = manifest.next_entry()? {
+            self.shared.check_stop()?;
+            match entry {
+                ManifestEntry::Directory(folder) => {
+                    self.shared.roots.make_folder(&folder.path, folder.mode)?;
+                }
+                ManifestEntry::File(file) => {
+                    self.shared.check_extents(&file)?;
+                    self.placed.files += 1;
+                    self.placed.bytes += file.size;
+                    if file.path.as_bytes() == CONTROL_FILE {
+                        // `backup_manifest` names it before it is in place.
+                        if file.crc32c.is_none() {
+                            return Err(self.shared.damaged(&file.path, "it has no checksum"));
+                        }
+                        control = Some(file);
+                    } else {
+                        self.file(file)?;
+                    }
+                }
+                // The tablespaces are in the catalog entry, and PostgreSQL sends no other links.
+                ManifestEntry::Tablespace(_) | ManifestEntry::Symlink(_) => {}
+            }
+            self.hand_out_full()?;
+        }
+        self.hand_out()?;
+        Ok(control)
+    }
+
+    /// One more piece.
+    pub(super) fn piece(&mut self, piece: Piece) -> Result<(), RestoreError> {
+        self.window.push(piece);
+        self.hand_out_full()
+    }
+
+    fn hand_out_full(&mut self) -> Result<(), RestoreError> {
+        if self.window.len() < WINDOW_PIECES {
+            return Ok(());
+        }
+        self.hand_out()
+    }
+
+    fn file(&mut self, file: FileEntry) -> Result<(), RestoreError> {
+        let creation = match file.extents.len() {
+            _ if self.is_there(&file)? => Creation::Before,
+            1 => Creation::ByWriter,
+            _ if file.size < PREALLOCATE_MIN => Creation::Done,
+            _ => Creation::WithRoom,
+        };
+        if matches!(creation, Creation::Done | Creation::WithRoom) {
+            let made = self.shared.roots.create(&file.path, file.mode)?;
+            if creation == Creation::WithRoom {
+                preallocate(&made, file.size).map_err(|error| {
+                    RestoreError::file("make room for", file.path.as_path(), error)
+                })?;
+            }
+        }
+        let unknown = file.crc32c.is_none().then(|| {
+            let mut found = self.shared.found();
+            found.push(0);
+            found.len() - 1
+        });
+        let destination = Arc::new(Destination::new(&file, creation, unknown));
+        let pieces = file.extents.into_iter();
+        self.window.extend(pieces.map(|extent| Piece {
+            destination: destination.clone(),
+            extent,
+        }));
+        Ok(())
+    }
+
+    /// Whether the file was there before; it has its size and mode then.
+    fn is_there(&self, file: &FileEntry) -> Result<bool, RestoreError> {
+        let roots = self.shared.roots;
+        if roots.found() == Found::Nothing {
+            return Ok(false);
+        }
+        let existing = roots.open_existing(&file.path, file.mode, file.size)?;
+        Ok(existing.is_some())
+    }
+
+    /// Everything that waits.
+    pub(super) fn hand_out(&mut self) -> Result<(), RestoreError> {
+        self.window.sort_by_key(|piece| {
+            (
+                piece.extent.pack,
+                piece.extent.frame_offset,
+                piece.extent.start,
+            )
+        });
+        let mut job: Option<Job> = None;
+        for piece in self.window.drain(..) {
+            let place = (piece.extent.pack, piece.extent.frame_offset);
+            match &mut job {
+                Some(open) if (open.pack, open.frame_offset) == place => open.pieces.push(piece),
+                _ => {
+                    let next = Job {
+                        pack: place.0,
+                        frame_offset: place.1,
+                        pieces: vec![piece],
+                    };
+                    if let Some(full) = job.replace(next) {
+                        send(self.shared, &self.jobs, full)?;
+                    }
+                }
+            }
+        }
+        match job {
+            Some(last) => send(self.shared, &self.jobs, last),
+            None => Ok(()),
+        }
+    }
+}
+
+fn send(shared: &Shared<'_>, jobs: &mpsc::SyncSender<Job>, job: Job) -> Result<(), RestoreError> {
+    shared.check_stop()?;
+    // All workers are gone only when one failed, and that failure is what is reported.
+    jobs.send(job)
+        .map_err(|_| RestoreError::Repository(Error::Cancelled))
+}
+
+/// Takes the room for a file at once; a file system that cannot is no error.
+fn preallocate(file: &File, size: u64) -> std::io::Result<()> {
+    use rustix::io::Errno;
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,377 @@
+//! Other repositories that may have the backup which is restored: what cannot be read in one is taken from the next.
+//!
+//! A backup that went to several repositories has one label in all of them and the same files, but not the same packs: each
+//! has been compressed, sealed and built on earlier backups by itself. So what is missing is looked for by file and position,
+//! in the other's own manifest, which is read once for everything that is missing.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pgm_proto::ServerName;
+use pgm_wal::archive::{Archive, Lookup};
+use pgm_wal::{SegmentSize, Spool, WalFileName};
+
+use super::dispatch::Dispatcher;
+use super::error::RestoreError;
+use super::place::{Piece, Shared, Source};
+use crate::catalog::BackupEntry;
+use crate::error::Result as RepositoryResult;
+use crate::label::BackupLabel;
+use crate::manifest::{Extent, FileEntry, FilePath, ManifestEntry, ManifestReader};
+use crate::repository::Repository;
+
+/// Pieces that are remembered: a TiB of large files.
+const PIECES_MAX: usize = 1 << 20;
+/// So many characters of an error are told in a warning.
+const REASON_CHARS_MAX: usize = 300;
+
+/// Opens a repository.
+type Open<'a> = Box<dyn Fn() -> RepositoryResult<Repository> + Send + Sync + 'a>;
+
+/// A repository that may have the same backup as the one that is read. It is opened when something is missing there.
+pub struct OtherRepository<'a> {
+    name: String,
+    open: Open<'a>,
+}
+
+impl std::fmt::Debug for OtherRepository<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("OtherRepository");
+        debug.field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<'a> OtherRepository<'a> {
+    /// The repository that `open` opens, called `name` in warnings.
+    pub fn new(
+        name: impl Into<String>,
+        open: impl Fn() -> RepositoryResult<Repository> + Send + Sync + 'a,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            open: Box::new(open),
+        }
+    }
+}
+
+/// Everywhere else, for one backup.
+#[derive(Debug)]
+pub(super) struct Elsewhere<'a> {
+    entry: &'a BackupEntry,
+    others: &'a [OtherRepository<'a>],
+    warnings: Mutex<Vec<String>>,
+}
+
+impl<'a> Elsewhere<'a> {
+    pub(super) fn new(entry: &'a BackupEntry, others: &'a [OtherRepository<'a>]) -> Self {
+        Self {
+            entry,
+            others,
+            warnings: Mutex::default(),
+        }
+    }
+
+    pub(super) fn has_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// What a person should know of where things came from.
+    pub(super) fn into_warnings(self) -> Vec<String> {
+        self.warnings
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches what was set aside from one repository after the other; fails with what was the matter first if something is
+    /// still missing then.
+    pub(super) fn give(&self, shared: &Shared<'_>) -> Result<(), RestoreError> {
+        for other in self.others {
+            let pieces = shared.aside.take_pieces();
+            if pieces.is_empty() {
+                return Ok(());
+            }
+            let bytes = bytes_of(&pieces);
+            let found = match self.copy_in(other) {
+                Ok(found) => found,
+                Err(reason) => {
+                    self.warn(format!("repository {} is of no help: {reason}", other.name));
+                    shared.aside.put_back(pieces);
+                    continue;
+                }
+            };
+            found.give(shared, pieces)?;
+            let missing = shared.aside.bytes();
+            self.warn(format!(
+                "{} of {bytes} bytes that could not be read came from repository {}; the first failure was: {}",
+                bytes.saturating_sub(missing),
+                other.name,
+                shared.aside.first_failure(),
+            ));
+        }
+        shared.aside.finish()
+    }
+
+    /// Fetches a segment that the archive which is read does not give. `Err` gives `failed` back.
+    pub(super) fn give_segment(
+        &self,
+        (name, size): (WalFileName, SegmentSize),
+        destination: &Path,
+        spool: Option<&Spool>,
+        failed: RestoreError,
+    ) -> Result<(), RestoreError> {
+        for other in self.others {
+            let fetched = (other.open)().ok().and_then(|repository| {
+                let storage = Arc::clone(repository.storage());
+                let archive = Archive::new(storage, self.entry.server.clone());
+                archive.fetch(name, size, destination, spool).ok()
+            });
+            if matches!(fetched, Some(Lookup::Delivered(_))) {
+                self.warn(format!(
+                    "wal segment {} came from repository {}: {}",
+                    name.file_name(size),
+                    other.name,
+                    told(&failed)
+                ));
+                return Ok(());
+            }
+        }
+        Err(failed)
+    }
+
+    fn warn(&self, text: String) {
+        tracing::warn!("{text}");
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.push(text);
+    }
+
+    /// The same backup in another repository, or why it is not there.
+    fn copy_in(&self, other: &OtherRepository<'_>) -> Result<FoundCopy, String> {
+        let said = |error: crate::error::Error| error.to_string();
+        let repository = (other.open)().map_err(said)?;
+        let catalog = repository.catalog(&self.entry.server).map_err(said)?;
+        let wanted = self.entry;
+        let entry = catalog.backups().iter().find(|entry| {
+            entry.label == wanted.label
+                && entry.system_id == wanted.system_id
+                && (entry.start_lsn, entry.end_lsn) == (wanted.start_lsn, wanted.end_lsn)
+                && entry.timeline == wanted.timeline
+        });
+        let Some(entry) = entry else {
+            return Err(format!("it does not have backup {}", wanted.label));
+        };
+        let manifest = repository.manifest(entry).map_err(said)?;
+        Ok(FoundCopy {
+            entry: entry.clone(),
+            manifest,
+            repository,
+        })
+    }
+}
+
+/// A backup in another repository.
+#[derive(Debug)]
+struct FoundCopy {
+    repository: Repository,
+    entry: BackupEntry,
+    manifest: ManifestReader,
+}
+
+impl FoundCopy {
+    /// Fetches the pieces. What is not there, or is another file, stays set aside.
+    fn give(self, shared: &Shared<'_>, pieces: Vec<Piece>) -> Result<(), RestoreError> {
+        let server: &ServerName = &self.entry.server;
+        let packs = self.manifest.packs().to_vec();
+        let source = Source {
+            repository: &self.repository,
+            server,
+            label: self.entry.label,
+            packs: &packs,
+        };
+        let mut wanted = by_file(pieces);
+        let mut manifest = self.manifest;
+        shared.round(source, |dispatcher| {
+            while let Some(entry) = manifest.next_entry()? {
+                let ManifestEntry::File(file) = entry else {
+                    continue;
+                };
+                if let Some(pieces) = wanted.remove(&file.path) {
+                    hand_out(shared, dispatcher, &file, pieces)?;
+                }
+            }
+            dispatcher.hand_out()
+        })?;
+        shared.aside.put_back(wanted.into_values().flatten());
+        Ok(())
+    }
+}
+
+/// Hands the pieces of a file out, as they lie in the packs of another repository.
+fn hand_out(
+    shared: &Shared<'_>,
+    dispatcher: &mut Dispatcher<'_>,
+    file: &FileEntry,
+    pieces: Vec<Piece>,
+) -> Result<(), RestoreError> {
+    let is_same = |piece: &Piece| piece.destination.is(file);
+    if !pieces.iter().all(is_same) || shared.check_extents(file).is_err() {
+        shared.aside.put_back(pieces);
+        return Ok(());
+    }
+    // A file of one piece may not have been made, and may be in several here.
+    let mut made = HashMap::new();
+    for piece in pieces {
+        let destination = match made.get(&Arc::as_ptr(&piece.destination)) {
+            Some(destination) => Arc::clone(destination),
+            None => {
+                let destination = piece.destination.made(shared.roots)?;
+                let destination = destination.map_or_else(|| piece.destination.clone(), Arc::new);
+                made.insert(Arc::as_ptr(&piece.destination), destination.clone());
+                destination
+            }
+        };
+        for extent in parts(&file.extents, piece.extent) {
+            dispatcher.piece(Piece {
+                destination: destination.clone(),
+                extent,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The parts of `extents`, which make up a file, that hold the bytes of the file for which `wanted` stands.
+fn parts(extents: &[Extent], wanted: Extent) -> impl Iterator<Item = Extent> {
+    let end_of = |extent: &Extent| extent.file_offset + u64::from(extent.length);
+    let (begin, end) = (wanted.file_offset, end_of(&wanted));
+    let first = extents.partition_point(|extent| end_of(extent) <= begin);
+    extents[first..]
+        .iter()
+        .take_while(move |extent| extent.file_offset < end)
+        .map(move |extent| {
+            let from = extent.file_offset.max(begin);
+            let to = end_of(extent).min(end);
+            Extent {
+                file_offset: from,
+                // Both are within the extent, whose length is of 32 bits.
+                start: extent.start + (from - extent.file_offset) as u32,
+                length: (to - from) as u32,
+                ..*extent
+            }
+        })
+}
+
+fn by_file(pieces: Vec<Piece>) -> HashMap<FilePath, Vec<Piece>> {
+    let mut files: HashMap<FilePath, Vec<Piece>> = HashMap::new();
+    for piece in pieces {
+        match files.get_mut(piece.destination.path()) {
+            Some(pieces) => pieces.push(piece),
+            None => {
+                files.insert(piece.destination.path().clone(), vec![piece]);
+            }
+        }
+    }
+    files
+}
+
+fn bytes_of(pieces: &[Piece]) -> u64 {
+    let lengths = pieces.iter().map(|piece| u64::from(piece.extent.length));
+    lengths.sum()
+}
+
+/// An error with its causes, not longer than a person reads.
+fn told(error: &RestoreError) -> String {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text.chars().take(REASON_CHARS_MAX).collect()
+}
+
+/// What could not be read.
+#[derive(Debug)]
+pub(super) struct Aside {
+    label: BackupLabel,
+    may_be_elsewhere: bool,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    pieces: Vec<Piece>,
+    /// What was the matter with the first.
+    first: Option<RestoreError>,
+}
+
+impl Aside {
+    pub(super) fn new(label: BackupLabel, may_be_elsewhere: bool) -> Self {
+        Self {
+            label,
+            may_be_elsewhere,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Sets pieces aside, of which `error` tells why, if that is not known yet; gives it back when there is nowhere else, or
+    /// too much.
+    pub(super) fn put(
+        &self,
+        pieces: Vec<Piece>,
+        error: Option<RestoreError>,
+    ) -> Result<(), RestoreError> {
+        let mut kept = self.kept();
+        if let Some(error) = error {
+            if !self.may_be_elsewhere {
+                return Err(error);
+            }
+            kept.first.get_or_insert(error);
+        }
+        if kept.pieces.len() + pieces.len() > PIECES_MAX
+            && let Some(first) = kept.first.take()
+        {
+            return Err(first);
+        }
+        kept.pieces.extend(pieces);
+        Ok(())
+    }
+
+    fn put_back(&self, pieces: impl IntoIterator<Item = Piece>) {
+        self.kept().pieces.extend(pieces);
+    }
+
+    fn take_pieces(&self) -> Vec<Piece> {
+        std::mem::take(&mut self.kept().pieces)
+    }
+
+    fn bytes(&self) -> u64 {
+        bytes_of(&self.kept().pieces)
+    }
+
+    fn first_failure(&self) -> String {
+        self.kept().first.as_ref().map_or_else(String::new, told)
+    }
+
+    /// Fails if something is still missing.
+    fn finish(&self) -> Result<(), RestoreError> {
+        let mut kept = self.kept();
+        let first = kept.first.take();
+        if kept.pieces.is_empty() {
+            return Ok(());
+        }
+        Err(first.unwrap_or_else(|| RestoreError::Damaged {
+            label: self.label,
+            reason: format!("{} pieces of files are nowhere", kept.pieces.len()),
+        }))
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "elsewhere_tests.rs"]
+mod tests;
