@@ -107,9 +107,7 @@ impl PreparedRestore {
     pub fn carry_out(&self, cx: &Context) -> Result<RestoreOutcome, Error> {
         let others = self.others.iter();
         let others: Vec<OtherRepository<'_>> = others
-            .map(|place| {
-                OtherRepository::new(place.name.as_str(), || repository::open(place))
-            })
+            .map(|place| OtherRepository::new(place.name.as_str(), || repository::open(place)))
             .collect();
         let source = RestoreSource {
             repository: &self.repository,
@@ -117,8 +115,7 @@ impl PreparedRestore {
             spool: self.spool.as_ref(),
             others: &others,
         };
-        let report =
-            restore::restore(cx, source, &self.plan).map_err(|error| refusal(&error))?;
+        let report = restore::restore(cx, source, &self.plan).map_err(|error| refusal(&error))?;
         Ok(outcome(&self.plan, report))
     }
 }

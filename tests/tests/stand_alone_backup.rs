@@ -9,8 +9,8 @@ use std::sync::Arc;
 use pgm_backup::backup::{BackupRequest, BackupTarget, NoArchive, backup};
 use pgm_backup::catalog::BackupWal;
 use pgm_backup::restore::{
-    BackupChoice, Boundary, Existing, Recovery, RestoreError, RestoreRequest, RestoreSource, Target, TargetAction,
-    TimelineChoice, plan, restore,
+    BackupChoice, Boundary, Existing, Recovery, RestoreError, RestoreRequest, RestoreSource,
+    Target, TargetAction, TimelineChoice, plan, restore,
 };
 use pgm_backup::{Context, Repository};
 use pgm_proto::{Client, ConnInfo, ServerName, Session};

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pgm_backup::restore::{
-    BackupChoice, Boundary, Existing, Recovery, RestoreRequest, RestoreSource, Target, TargetAction,
-    TimelineChoice, plan, restore,
+    BackupChoice, Boundary, Existing, Recovery, RestoreRequest, RestoreSource, Target,
+    TargetAction, TimelineChoice, plan, restore,
 };
 use pgm_backup::{Context, Repository};
 use pgm_proto::ServerName;

@@ -34,7 +34,10 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Everything of the manifest but `pg_control`, which is given back.
-    pub(super) fn run(&mut self, mut manifest: ManifestReader) -> Result<Option<FileEntry>, RestoreError> {
+    pub(super) fn run(
+        &mut self,
+        mut manifest: ManifestReader,
+    ) -> Result<Option<FileEntry>, RestoreError> {
         let mut control = None;
         while let Some(entry) = manifest.next_entry()? {
             self.shared.check_stop()?;

@@ -143,7 +143,10 @@ impl Twice {
         let folder = format!("{name}/main/backup/{label}");
         let entries = fs::read_dir(self.scratch.path().join(folder)).unwrap();
         let mut packs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-        packs.retain(|path| path.extension().is_some_and(|extension| extension == "pack"));
+        packs.retain(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "pack")
+        });
         packs.sort();
         packs
     }
@@ -168,7 +171,8 @@ impl Twice {
         assert!(files == self.whole, "{what}");
         let told = report.warnings.iter();
         assert!(
-            told.clone().any(|text| text.contains("came from repository two")),
+            told.clone()
+                .any(|text| text.contains("came from repository two")),
             "{what}: {:?}",
             report.warnings
         );
@@ -258,7 +262,9 @@ fn what_nobody_has_fails_with_the_first_reason_and_makes_no_server() {
     for other in twice.packs("two") {
         fs::remove_file(other).unwrap();
     }
-    let error = twice.damaged(pack, Vec::clear, &["two", "nowhere"]).unwrap_err();
+    let error = twice
+        .damaged(pack, Vec::clear, &["two", "nowhere"])
+        .unwrap_err();
     assert_eq!(error.to_string(), alone.to_string());
     assert!(error.to_string().contains("0001.pack"), "{error}");
     assert!(twice.restore(&["two"]).is_ok());

@@ -21,8 +21,8 @@ use crate::backup::tests::take_small;
 use crate::marks::{AnnotationKey, MarkChange};
 use crate::repository::{ServerFacts, numbered};
 use crate::restore::{
-    Boundary, Recovery, RestoreRequest, RestoreSource, Target, TargetAction, TimelineChoice, export, plan,
-    plan_export, restore,
+    Boundary, Recovery, RestoreRequest, RestoreSource, Target, TargetAction, TimelineChoice,
+    export, plan, plan_export, restore,
 };
 
 const SEED: u64 = 0x5eed_0fda_4a6e;
@@ -237,7 +237,11 @@ impl Opened {
             request,
         )
         .map_err(|error| error.to_string())?;
-        let restored = restore(&cx, RestoreSource::new(&self.repository, &self.archive), &planned);
+        let restored = restore(
+            &cx,
+            RestoreSource::new(&self.repository, &self.archive),
+            &planned,
+        );
         let mut files = BTreeMap::new();
         collect(&directory, &mut files);
         if directory.exists() {
