@@ -266,6 +266,6 @@ fn what_nobody_has_fails_with_the_first_reason_and_makes_no_server() {
         .damaged(pack, Vec::clear, &["two", "nowhere"])
         .unwrap_err();
     assert_eq!(error.to_string(), alone.to_string());
-    assert!(error.to_string().contains("0001.pack"), "{error}");
+    assert!(error.to_string().contains("0000.pack"), "{error}");
     assert!(twice.restore(&["two"]).is_ok());
 }
