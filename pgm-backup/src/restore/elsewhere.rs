@@ -221,14 +221,14 @@ fn hand_out(
     // A file of one piece may not have been made, and may be in several here.
     let mut made = HashMap::new();
     for piece in pieces {
-        let destination = match made.get(&Arc::as_ptr(&piece.destination)) {
-            Some(destination) => Arc::clone(destination),
-            None => {
-                let destination = piece.destination.made(shared.roots)?;
-                let destination = destination.map_or_else(|| piece.destination.clone(), Arc::new);
-                made.insert(Arc::as_ptr(&piece.destination), destination.clone());
-                destination
-            }
+        let known = Arc::as_ptr(&piece.destination);
+        let destination = if let Some(destination) = made.get(&known) {
+            Arc::clone(destination)
+        } else {
+            let destination = piece.destination.made(shared.roots)?;
+            let destination = destination.map_or_else(|| piece.destination.clone(), Arc::new);
+            made.insert(known, destination.clone());
+            destination
         };
         for extent in parts(&file.extents, piece.extent) {
             dispatcher.piece(Piece {

@@ -54,7 +54,7 @@ pub(super) struct Source<'a> {
 }
 
 /// What is put in place, and where.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Restoration<'a> {
     pub(super) cx: &'a Context,
     pub(super) roots: &'a Roots,
