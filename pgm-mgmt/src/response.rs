@@ -303,6 +303,12 @@ pub struct BasisSummary {
     pub label: String,
     /// Raw bytes that did not change since then, and were not stored again.
     pub kept_bytes: u64,
+    /// Raw bytes that did not change either, and were stored again, so that old packs can go.
+    #[serde(default)]
+    pub stored_again_bytes: u64,
+    /// How many old packs it does not need for that reason.
+    #[serde(default)]
+    pub packs_given_up: u32,
 }
 
 /// Whether a backup can be trusted.

@@ -55,6 +55,8 @@ pub fn summary(entry: &BackupEntry) -> BackupSummary {
             Box::new(BasisSummary {
                 label: basis.label.to_string(),
                 kept_bytes: basis.raw_bytes,
+                stored_again_bytes: basis.stored_again_bytes,
+                packs_given_up: basis.packs_given_up,
             })
         }),
         compression: entry.compression.to_string(),

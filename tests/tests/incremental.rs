@@ -166,6 +166,80 @@ fn an_incremental_is_as_good_as_a_full_one_of_postgresql_17() {
     an_incremental_is_as_good_as_a_full_one(Major::V17);
 }
 
+/// Bytes of packs in the repository, by backup.
+fn packs(pgmd: &Pgmd) -> Vec<(String, u64)> {
+    let folder = pgmd.repository().join("main/backup");
+    let mut found = Vec::new();
+    for backup in std::fs::read_dir(folder).unwrap().flatten() {
+        let objects = std::fs::read_dir(backup.path()).unwrap().flatten();
+        let packs = objects.filter(|object| object.path().extension() == Some("pack".as_ref()));
+        let bytes = packs.map(|pack| pack.metadata().unwrap().len()).sum();
+        found.push((backup.file_name().into_string().unwrap(), bytes));
+    }
+    found
+}
+
+/// Replaces a server's tables one after the other, with an incremental backup after each and no more than two that are kept; gives
+/// the bytes of packs that the last one needs, and how much of that is the first backup's.
+fn bytes_in_the_end(compact_below: u32) -> (u64, u64) {
+    let here = Scratch::new("compacted");
+    let mut cluster = Cluster::builder(Major::V17)
+        .setting("summarize_wal", "on")
+        .start();
+    let fill = |table: usize| {
+        format!(
+            "insert into part{table} select n, md5(n::text || {table}) from generate_series(1, 120000) n"
+        )
+    };
+    for table in 0..6 {
+        cluster.sql(&format!("create table part{table} (n int, word text)"));
+        cluster.sql(&fill(table));
+    }
+    let mut pgmd = Pgmd::configured(&[]);
+    pgmd.write_configuration(&format!(
+        "(servers: {{ \"main\": (conninfo: {:?}, compact_below: {compact_below}) }})",
+        cluster.conninfo()
+    ));
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    let first = backup(&pgmd, &[])["label"].clone();
+    let mut labels = vec![first.as_str().unwrap().to_owned()];
+    let mut given_up = 0;
+    for round in 0..8 {
+        if round < 6 {
+            cluster.sql(&format!("truncate part{round}"));
+            cluster.sql(&fill(round));
+        }
+        let source = ["native", "stream"][round % 2];
+        let taken = backup(&pgmd, &["--incremental", "--source", source]);
+        assert_eq!(taken["kind"], "incremental", "{taken}");
+        given_up += taken["basis"]["packs_given_up"].as_u64().unwrap();
+        labels.push(taken["label"].as_str().unwrap().to_owned());
+        if labels.len() > 2 {
+            pgmd.cli_ok(&["delete", "main", &labels.remove(0)]);
+        }
+    }
+    assert_eq!(given_up > 0, compact_below > 0, "{given_up}");
+    let expected = rows(&cluster);
+    check(&pgmd, Major::V17, &labels[0], &expected, &here);
+    pgmd.cli_ok(&["delete", "main", &labels[0]]);
+    check(&pgmd, Major::V17, &labels[1], &expected, &here);
+    let left = packs(&pgmd);
+    let of_first = left.iter().filter(|(label, _)| *label == first);
+    let of_first = of_first.map(|(_, bytes)| bytes).sum();
+    cluster.destroy();
+    (left.iter().map(|(_, bytes)| bytes).sum(), of_first)
+}
+
+#[test]
+fn old_packs_of_which_little_is_needed_go_with_the_backups_that_made_them() {
+    let (never, of_first) = bytes_in_the_end(0);
+    assert!(of_first > 0);
+    let (compacted, of_first) = bytes_in_the_end(90);
+    assert_eq!(of_first, 0);
+    assert!(compacted < never, "{compacted}, else {never}");
+}
+
 #[test]
 fn without_page_checksums_it_is_a_full_one_and_says_why() {
     let cluster = Cluster::builder(Major::V17).without_checksums().start();

@@ -17,6 +17,7 @@ use pgm_wal::record::{Fork, RelationFile};
 use pgm_wal::summary::{ForkChanges, RelationFork, Summary};
 
 use super::collect::FileHeader;
+use super::compact::{Compaction, GivenUp, NeededBytes};
 use super::page::{PAGE_BYTES, is_unchanged};
 use super::pipeline::Piece;
 use super::target::BackupTarget;
@@ -120,6 +121,7 @@ pub(super) fn of(
     target: &BackupTarget<'_>,
     server: &ServerName,
     now: &Beginning,
+    compaction: Compaction,
 ) -> std::result::Result<Basis, String> {
     let said = |error: Error| error.to_string();
     let entry = choose(target.repository, server, now).map_err(said)??;
@@ -131,7 +133,7 @@ pub(super) fn of(
     if let Some(lsn) = changes.minimal {
         return Err(format!("wal_level is minimal from {lsn} on"));
     }
-    Basis::read(target.repository, &entry, changes).map_err(said)
+    Basis::read(target.repository, &entry, changes, compaction).map_err(said)
 }
 
 /// Where the bytes of files rest, by path.
@@ -144,6 +146,7 @@ pub(super) struct Basis {
     start_lsn: Lsn,
     changes: Summary,
     packs: Vec<PackRecord>,
+    given_up: GivenUp,
     /// Those that did not come by yet.
     files: Mutex<Places>,
     /// Those that are coming by, and their numbers.
@@ -177,9 +180,11 @@ impl Basis {
         repository: &Repository,
         entry: &BackupEntry,
         changes: Summary,
+        compaction: Compaction,
     ) -> Result<Self> {
         let mut manifest = repository.manifest(entry)?;
         let packs = manifest.packs().to_vec();
+        let mut needed = NeededBytes::of(&packs);
         let (mut files, mut memory) = (HashMap::new(), 0);
         while let Some(line) = manifest.next_entry()? {
             let ManifestEntry::File(file) = line else {
@@ -192,6 +197,7 @@ impl Basis {
             if memory > MEMORY_MAX {
                 break;
             }
+            needed.add(&file.extents);
             let path: Box<[u8]> = file.path.as_bytes().into();
             files.insert(path, file.extents.into_boxed_slice());
         }
@@ -199,6 +205,7 @@ impl Basis {
             label: entry.label,
             start_lsn: entry.start_lsn,
             changes,
+            given_up: needed.choose(&packs, compaction),
             packs,
             files: Mutex::new(files),
             open: Mutex::new(HashMap::new()),
@@ -208,6 +215,11 @@ impl Basis {
     /// The packs that the backup before points into.
     pub(super) fn packs(&self) -> &[PackRecord] {
         &self.packs
+    }
+
+    /// The packs that this backup gives up.
+    pub(super) fn given_up(&self) -> &GivenUp {
+        &self.given_up
     }
 
     pub(super) fn pack(&self, number: u32) -> Option<&PackRecord> {
@@ -253,6 +265,10 @@ impl Basis {
             let same =
                 !is_changed(changes, block) && is_unchanged(page_bytes, block, self.start_lsn);
             match file.extent_at(at, length).filter(|_| same) {
+                Some(extent) if self.given_up.has(extent.pack) => {
+                    self.given_up.note(length);
+                    store(runs, offset, length);
+                }
                 Some(extent) => keep(runs, offset, extent),
                 None => store(runs, offset, length),
             }
@@ -416,11 +432,12 @@ mod tests {
         };
         let mut changes = Summary::new(TimelineId::FIRST, since, pgm_wal::summary::Rules::Complete);
         changes.note(place, 1);
-        let basis = Basis {
+        let mut basis = Basis {
             label: "20261122T023456Z".parse().unwrap(),
             start_lsn: since,
             changes,
             packs: Vec::new(),
+            given_up: GivenUp::default(),
             files: Mutex::new(HashMap::from([(
                 path.as_bytes().into(),
                 vec![extent(0, 4, 16), extent(4, 2, 99)].into_boxed_slice(),
@@ -480,5 +497,14 @@ mod tests {
             (extent.frame_offset, extent.start, extent.length),
             (99, 0, 16_384)
         );
+        // What would be kept in a pack that is given up is stored again.
+        basis.given_up = GivenUp::all(4);
+        basis.runs(&file, &piece, &bytes, &mut runs);
+        let all = Run::Store {
+            offset: 0,
+            length: 8 * 8192,
+        };
+        assert_eq!(runs, [all]);
+        assert_eq!(basis.given_up.bytes(), 4 * 8192);
     }
 }

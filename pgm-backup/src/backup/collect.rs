@@ -31,6 +31,8 @@ struct Inner {
 #[derive(Debug)]
 struct OpenFile {
     header: FileHeader,
+    /// The checksum of the whole, if it is known without all of its pieces.
+    crc32c: Option<u32>,
     placed_bytes: u64,
     placed: Vec<(Extent, Option<u32>)>,
 }
@@ -85,14 +87,25 @@ impl Collector {
 
     /// Begins the file whose pieces will name it by `number`.
     pub(super) fn file(&self, number: u64, header: FileHeader) -> Result<()> {
+        self.known_file(number, header, None)
+    }
+
+    /// Begins a file whose checksum is known before.
+    pub(super) fn known_file(
+        &self,
+        number: u64,
+        header: FileHeader,
+        crc32c: Option<u32>,
+    ) -> Result<()> {
         let mut inner = self.lock();
         if header.size == 0 {
-            inner.manifest.entry(&header.into_entry(&mut []))?;
+            inner.manifest.entry(&header.into_entry(&mut [], crc32c))?;
         } else {
             inner.files.insert(
                 number,
                 OpenFile {
                     header,
+                    crc32c,
                     placed_bytes: 0,
                     placed: Vec::new(),
                 },
@@ -129,7 +142,7 @@ impl Collector {
             if let Some(mut file) = inner.files.remove(&piece.file) {
                 inner
                     .manifest
-                    .entry(&file.header.into_entry(&mut file.placed))?;
+                    .entry(&file.header.into_entry(&mut file.placed, file.crc32c))?;
             }
         }
         Ok(())
@@ -150,13 +163,14 @@ impl Collector {
 }
 
 impl FileHeader {
-    fn into_entry(self, placed: &mut [(Extent, Option<u32>)]) -> ManifestEntry {
+    fn into_entry(self, placed: &mut [(Extent, Option<u32>)], known: Option<u32>) -> ManifestEntry {
         placed.sort_unstable_by_key(|(extent, _)| extent.file_offset);
         let pieces = placed
             .iter()
             .map(|(extent, crc32c)| Some(((*crc32c)?, extent.length)));
         let pieces: Option<Vec<_>> = pieces.collect();
         let crc32c = pieces.map(|pieces| checksum_of(pieces.into_iter()));
+        let crc32c = known.or(crc32c);
         ManifestEntry::File(FileEntry {
             path: self.path,
             size: self.size,

@@ -12,10 +12,12 @@ use pgm_storage::{Cancel, Compression, StorageError};
 use super::basis::Basis;
 use super::changed::ChangedPages;
 use super::collect::{Collector, FileHeader, Placed};
+use super::compact::GivenUp;
 use super::parent::Parent;
 use super::pipeline::Piece;
 use super::resume::{Found, Reusable};
 use super::server_manifest::ServerManifest;
+use super::store_again::{Outcome, StoreAgain};
 use crate::catalog::{BasisFacts, ObjectChecksum, ReusedSize};
 use crate::error::{Error, Result};
 use crate::label::BackupLabel;
@@ -40,6 +42,8 @@ pub(super) struct Lane {
     /// The backup before, on which this one is built, or why there is none.
     built_on: OnceLock<std::result::Result<BuiltOn, String>>,
     kept_bytes: AtomicU64,
+    /// What is stored again of old packs, once there is something.
+    again: Mutex<Option<StoreAgain>>,
     server_manifest: Mutex<ServerManifest>,
     /// Last, so that the writers are gone when it is.
     staging: Staging,
@@ -70,6 +74,13 @@ impl BuiltOn {
         match self {
             Self::Basis { basis, .. } => basis.packs(),
             Self::Parent(parent) => parent.packs(),
+        }
+    }
+
+    fn given_up(&self) -> &GivenUp {
+        match self {
+            Self::Basis { basis, .. } => basis.given_up(),
+            Self::Parent(parent) => parent.given_up(),
         }
     }
 
@@ -152,6 +163,7 @@ impl Lane {
             reused_bytes: AtomicU64::new(0),
             built_on: OnceLock::new(),
             kept_bytes: AtomicU64::new(0),
+            again: Mutex::default(),
             server_manifest: Mutex::new(ServerManifest::new(compression)),
         })
     }
@@ -227,40 +239,71 @@ impl Lane {
             ))
         })?;
         let is_same = changed.blocks.is_empty() && before.size == header.size;
-        let mut extents = Vec::with_capacity(places.len());
-        for place in places {
-            let pack = parent.packs().get(place.pack as usize);
-            let pack = pack.ok_or_else(|| bad("the backup before has no such pack".to_owned()))?;
-            extents.push(Extent {
-                pack: self.keep(pack, place.length),
-                ..place
-            });
+        if header.size == 0 {
+            self.collector.file(number, header.clone())?;
+            return Ok(before.size);
         }
-        if is_same && header.size > 0 {
+        let pack_of = |place: &Extent| {
+            let pack = parent.packs().get(place.pack as usize);
+            pack.ok_or_else(|| bad("the backup before has no such pack".to_owned()))
+        };
+        let gives_up = |place: &Extent| parent.given_up().has(place.pack);
+        if is_same && !places.iter().any(gives_up) {
+            let kept = places
+                .iter()
+                .map(|place| Ok(self.kept(place, pack_of(place)?)));
             self.collector.placed_file(FileEntry {
                 path: header.path.clone(),
                 size: header.size,
                 mode: header.mode,
                 mtime: header.mtime,
                 crc32c: before.crc32c,
-                extents,
+                extents: kept.collect::<Result<_>>()?,
             })?;
             return Ok(before.size);
         }
-        self.collector.file(number, header.clone())?;
-        let placed = extents.iter().map(|extent| Placed {
-            piece: Piece {
-                file: number,
-                file_offset: extent.file_offset,
-                start: extent.start,
-                length: extent.length,
-            },
-            crc32c: None,
-            pack: extent.pack,
-            frame_offset: extent.frame_offset,
-        });
-        self.collector.placed(&placed.collect::<Vec<_>>())?;
+        let crc32c = before.crc32c.filter(|_| is_same);
+        self.collector.known_file(number, header.clone(), crc32c)?;
+        let mut placed = Vec::with_capacity(places.len());
+        for place in &places {
+            let pack = pack_of(place)?;
+            if gives_up(place) && self.store_again(number, place, pack)? == Outcome::Taken {
+                parent.given_up().note(place.length);
+                continue;
+            }
+            let extent = self.kept(place, pack);
+            placed.push(Placed {
+                piece: Piece {
+                    file: number,
+                    file_offset: extent.file_offset,
+                    start: extent.start,
+                    length: extent.length,
+                },
+                crc32c: None,
+                pack: extent.pack,
+                frame_offset: extent.frame_offset,
+            });
+        }
+        self.collector.placed(&placed)?;
         Ok(before.size)
+    }
+
+    /// Where bytes are that stay in the pack of an earlier backup.
+    fn kept(&self, place: &Extent, pack: &PackRecord) -> Extent {
+        Extent {
+            pack: self.keep(pack, place.length),
+            ..*place
+        }
+    }
+
+    /// Stores bytes of a pack that is given up.
+    fn store_again(&self, file: u64, place: &Extent, pack: &PackRecord) -> Result<Outcome> {
+        let mut again = lock(&self.again);
+        let again = match &mut *again {
+            Some(again) => again,
+            none => none.insert(StoreAgain::new(self)?),
+        };
+        again.take(self, file, place, pack)
     }
 
     /// Notes that the backup before has these bytes; gives the index of the pack.
@@ -283,7 +326,9 @@ impl Lane {
     /// Writes the ends of the manifests.
     pub(super) fn finish(self) -> Result<Stored> {
         let reused_bytes = self.reused_bytes();
-        let ended = end(self.packs, self.collector, self.server_manifest);
+        let again = lock(&self.again).take();
+        let again = again.map_or(Ok(()), |again| again.finish(&self));
+        let ended = again.and_then(|()| end(self.packs, self.collector, self.server_manifest));
         let (packs, manifest, totals, server_manifest) = match ended {
             Ok(ended) => ended,
             Err(error) => {
@@ -298,6 +343,8 @@ impl Lane {
                 let facts = BasisFacts {
                     label: built_on.label(),
                     raw_bytes: kept_bytes,
+                    stored_again_bytes: built_on.given_up().bytes(),
+                    packs_given_up: built_on.given_up().count(),
                 };
                 let reason = built_on.reason();
                 (Some((facts, built_on)), reason)

@@ -11,12 +11,14 @@ mod await_wal;
 mod basis;
 mod changed;
 mod collect;
+mod compact;
 mod copy;
 mod feed;
 mod fill;
 mod lane;
 mod lanes;
 mod native;
+mod open_pack;
 mod page;
 mod parent;
 mod pipeline;
@@ -26,6 +28,7 @@ mod resume;
 mod script;
 mod server_manifest;
 mod start;
+mod store_again;
 mod tar;
 mod target;
 mod worker;
@@ -53,6 +56,7 @@ use resume::{FRAMES_MAX, Reusable};
 use start::{identify, start};
 
 pub use await_wal::{Coverage, NoArchive, WalCoverage};
+pub use compact::Compaction;
 pub use native::IncrementalSource;
 pub use resume::Resume;
 pub use target::{BackupOutcome, BackupTarget};
@@ -76,6 +80,8 @@ pub struct BackupRequest {
     pub incremental: Incremental,
     /// How an incremental one learns what has changed.
     pub source: IncrementalSource,
+    /// When an incremental one stores again what it needs of an old pack.
+    pub compaction: Compaction,
     /// Whether it goes on from a backup that was interrupted.
     pub resume: Resume,
     /// Set when nothing of the backup shall be kept for the next one if it does not come to its end. Being cancelled alone
@@ -109,6 +115,7 @@ impl Default for BackupRequest {
             server_compression: ServerCompression::NONE,
             incremental: Incremental::Never,
             source: IncrementalSource::Auto,
+            compaction: Compaction::default(),
             resume: Resume::IfPossible,
             discard: Cancel::new(),
             wal_timeout: Duration::from_mins(10),
@@ -141,7 +148,7 @@ pub fn backup(
             &lanes,
             targets,
             (server, &now),
-            request.source,
+            request,
         )?),
     };
     let pages = native::pages(offered.as_ref());
@@ -161,7 +168,8 @@ pub fn backup(
         Some(Ok(offer)) => offer.build(lanes),
         Some(Err(why_all)) => {
             beginning.warnings.extend(why_all.warning());
-            build_on(cx, lanes, targets, server, (&started.beginning(), &why_all))?
+            let now = (&started.beginning(), &why_all);
+            build_on(cx, lanes, targets, server, now, request.compaction)?
         }
     };
     let announced = started.announced();
@@ -205,6 +213,7 @@ fn build_on(
     targets: &[BackupTarget<'_>],
     server: &ServerName,
     now: (&basis::Beginning, &WhyNot),
+    compaction: Compaction,
 ) -> Result<Lanes<Lane>> {
     let (now, why_all) = now;
     cx.report(
@@ -215,7 +224,7 @@ fn build_on(
     );
     lanes.zip(targets).step(|(lane, target)| {
         cx.check_cancel()?;
-        let basis = basis::of(target, server, now);
+        let basis = basis::of(target, server, now, compaction);
         lane.build_on(match basis {
             Ok(basis) => Ok(BuiltOn::Basis {
                 basis: Box::new(basis),

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use pgm_proto::{BackupPages, Client, ServerName};
 
+use super::BackupRequest;
 use super::basis::is_damaged;
 use super::lane::{BuiltOn, Lane};
 use super::lanes::Lanes;
@@ -101,9 +102,9 @@ pub(super) fn offer(
     lanes: &Lanes<Lane>,
     targets: &[BackupTarget<'_>],
     now: (&ServerName, &Now),
-    source: IncrementalSource,
+    request: &BackupRequest,
 ) -> Result<Offered> {
-    let (server, now) = now;
+    let ((server, now), source) = (now, request.source);
     let no = |reason: String| Ok(Err(WhyNot::new(reason, source)));
     if source == IncrementalSource::Stream {
         return no("the source `stream` was asked for".to_owned());
@@ -125,7 +126,7 @@ pub(super) fn offer(
     for (number, repository) in open.into_iter().zip(&repositories) {
         cx.check_cancel()?;
         match own_entry(repository, &entry)
-            .and_then(|own| Parent::read(repository, &own, memory_max))
+            .and_then(|own| Parent::read(repository, &own, memory_max, request.compaction))
         {
             Ok(Some(parent)) => parents.insert(number, parent),
             Ok(None) => {

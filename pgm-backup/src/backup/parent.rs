@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::changed::is_of_relation;
+use super::compact::{Compaction, GivenUp, NeededBytes};
 use crate::catalog::BackupEntry;
 use crate::error::Result;
 use crate::label::BackupLabel;
@@ -23,6 +24,7 @@ const EXTENTS_MORE: usize = 1 << 17;
 pub(super) struct Parent {
     pub(super) label: BackupLabel,
     packs: Vec<PackRecord>,
+    given_up: GivenUp,
     files: Files,
 }
 
@@ -59,15 +61,18 @@ impl Parent {
         repository: &Repository,
         entry: &BackupEntry,
         memory_max: usize,
+        compaction: Compaction,
     ) -> Result<Option<Self>> {
         let mut manifest = repository.manifest(entry)?;
         let packs = manifest.packs().to_vec();
+        let mut needed = NeededBytes::of(&packs);
         let mut files = Files::default();
         while let Some(line) = manifest.next_entry()? {
             let ManifestEntry::File(file) = line else {
                 continue;
             };
             if is_of_relation(&file.path) {
+                needed.add(&file.extents);
                 files.add(&file);
             }
             if files.bytes() > memory_max {
@@ -77,6 +82,7 @@ impl Parent {
         files.known.sort_unstable_by_key(|known| known.key);
         Ok(Some(Self {
             label: entry.label,
+            given_up: needed.choose(&packs, compaction),
             packs,
             files,
         }))
@@ -85,6 +91,11 @@ impl Parent {
     /// The packs that it points into.
     pub(super) fn packs(&self) -> &[PackRecord] {
         &self.packs
+    }
+
+    /// The packs that this backup gives up.
+    pub(super) fn given_up(&self) -> &GivenUp {
+        &self.given_up
     }
 
     /// A file, if it was there.
@@ -237,6 +248,7 @@ mod tests {
         let parent = Parent {
             label: "20261122T023456Z".parse().unwrap(),
             packs: Vec::new(),
+            given_up: GivenUp::default(),
             files,
         };
         for number in [0, 999, 1000, 777_777] {

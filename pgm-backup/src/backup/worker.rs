@@ -4,17 +4,16 @@
 //! for, unless the frame is stored already in every target that asks. A target that fails is left out; the worker goes on
 //! with the others.
 
-use pgm_storage::{Compression, FRAME_RAW_MAX, FrameEncoder, PackWriter, StorageError};
+use pgm_storage::{Compression, FRAME_RAW_MAX, FrameEncoder, StorageError};
 
 use super::basis::Run;
 use super::collect::Placed;
-use super::lane::{Lane, PackSlot};
+use super::lane::Lane;
 use super::lanes::Lanes;
+use super::open_pack::OpenPack;
 use super::pipeline::{Exchange, FrameBuffer, PIECES_MAX, Piece};
 use crate::error::{Error, Result};
-use crate::manifest::PackRecord;
-use crate::repository::frame_list::{FrameKey, FrameList, LISTED_FRAMES_MAX, ListedFrame};
-use crate::repository::layout;
+use crate::repository::frame_list::FrameKey;
 
 /// Compresses and stores frames until there are no more.
 pub(super) struct Worker<'a> {
@@ -33,12 +32,6 @@ pub(super) struct Worker<'a> {
     encoded: Vec<u8>,
     checksums: Vec<u32>,
     placed: Vec<Placed>,
-}
-
-struct OpenPack {
-    slot: PackSlot,
-    writer: PackWriter,
-    frames: Vec<ListedFrame>,
 }
 
 impl<'a> Worker<'a> {
@@ -321,10 +314,8 @@ impl<'a> Worker<'a> {
             Some(open) => open,
             none => none.insert(OpenPack::begin(lane)?),
         };
-        let offset = pack.writer.append_encoded(&self.encoded)?.offset;
-        pack.frames.push(ListedFrame { key, offset });
-        let full = pack.writer.bytes() >= self.pack_bytes || pack.frames.len() >= LISTED_FRAMES_MAX;
-        let index = pack.slot.index;
+        let offset = pack.append(&self.encoded, key)?;
+        let (full, index) = (pack.is_full(self.pack_bytes), pack.index());
         self.place(lane, frame, index, offset)?;
         if full {
             self.finish_pack(number, lane)?;
@@ -333,50 +324,15 @@ impl<'a> Worker<'a> {
     }
 
     fn finish_pack(&mut self, number: usize, lane: &Lane) -> Result<()> {
-        let Some(OpenPack {
-            slot,
-            writer,
-            frames,
-        }) = self.packs[number].take()
-        else {
-            return Ok(());
-        };
-        let summary = writer.finish()?;
-        lane.packs.finished(
-            slot,
-            PackRecord {
-                label: lane.staging().label(),
-                number: slot.number,
-                size: summary.size,
-                raw_bytes: summary.raw_bytes,
-                frames: u64::from(summary.frames),
-                index_crc32c: Some(summary.index_crc),
-            },
-        );
-        lane.staging().note_frames(&FrameList {
-            pack: slot.number,
-            pack_bytes: summary.size,
-            frames,
-        })
-    }
-}
-
-impl OpenPack {
-    fn begin(lane: &Lane) -> Result<Self> {
-        let slot = lane.packs.begin();
-        let object = lane.staging().create_pack(slot.number)?;
-        // The frames come encoded.
-        let writer = PackWriter::with_kind(object, Compression::NONE, layout::DATA_PACK)?;
-        Ok(Self {
-            slot,
-            writer,
-            frames: Vec::new(),
-        })
+        match self.packs[number].take() {
+            Some(pack) => pack.finish(lane),
+            None => Ok(()),
+        }
     }
 }
 
 /// The machine could not make a frame; no repository is to blame.
-fn refused(source: pgm_storage::FrameError) -> Error {
+pub(super) fn refused(source: pgm_storage::FrameError) -> Error {
     let path = "the backup".to_owned();
     StorageError::Frame { path, source }.into()
 }

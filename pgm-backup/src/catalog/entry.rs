@@ -99,6 +99,12 @@ pub struct BasisFacts {
     pub label: BackupLabel,
     /// Raw bytes that rest in earlier packs.
     pub raw_bytes: u64,
+    /// Raw bytes that have not changed and were stored again all the same, so that earlier packs can go.
+    #[serde(default)]
+    pub stored_again_bytes: u64,
+    /// How many of the earlier packs it does not need for that reason.
+    #[serde(default)]
+    pub packs_given_up: u32,
 }
 
 /// How a backup was taken.

@@ -7,6 +7,7 @@
 //! A repository is made plain or sealed and stays so. In a sealed one [`Repository::storage`] is a layer that seals
 //! whatever is put and refuses what was not sealed for its place; only `repository.ron` and the keys are plain.
 
+pub(crate) mod frame_cache;
 pub(crate) mod frame_list;
 mod keys;
 pub mod layout;
@@ -142,21 +143,7 @@ impl Repository {
 
     /// Opens a pack of `server` that a manifest names, checked against the size and the checksum noted there.
     pub fn pack(&self, server: &ServerName, pack: &PackRecord) -> Result<PackReader> {
-        let path = layout::pack(server, pack.label, pack.number);
-        let object = self.storage.open(&path)?;
-        if object.size() != pack.size {
-            let reason = format!("it has {} bytes instead of {}", object.size(), pack.size);
-            return Err(Error::damaged(&path, reason));
-        }
-        let reader = PackReader::open(object)?;
-        let wanted = pack.index_crc32c;
-        if wanted.is_some_and(|wanted| wanted != reader.summary().index_crc) {
-            return Err(Error::damaged(
-                &path,
-                "it is another pack than the one of the manifest",
-            ));
-        }
-        Ok(reader)
+        open_pack(&*self.storage, server, pack)
     }
 
     /// What people say about a backup.
@@ -247,6 +234,29 @@ impl Repository {
         Lock::prepare(&*self.storage, lock.server(), Purpose::Retention)?;
         Ok(Staging::begin(&self.storage, lock, now, newest))
     }
+}
+
+/// A pack, which must be the one that the manifest means.
+pub(crate) fn open_pack(
+    storage: &dyn Storage,
+    server: &ServerName,
+    pack: &PackRecord,
+) -> Result<PackReader> {
+    let path = layout::pack(server, pack.label, pack.number);
+    let object = storage.open(&path)?;
+    if object.size() != pack.size {
+        let reason = format!("it has {} bytes instead of {}", object.size(), pack.size);
+        return Err(Error::damaged(&path, reason));
+    }
+    let reader = PackReader::open(object)?;
+    let wanted = pack.index_crc32c;
+    if wanted.is_some_and(|wanted| wanted != reader.summary().index_crc) {
+        return Err(Error::damaged(
+            &path,
+            "it is another pack than the one of the manifest",
+        ));
+    }
+    Ok(reader)
 }
 
 impl fmt::Display for RepositoryId {

@@ -1,50 +1,28 @@
 //! The content of files, one after the other, from the frames in which it rests.
-//!
-//! Neighbours in a manifest mostly are neighbours in packs: the last few frames are kept.
-
-use std::collections::{HashMap, VecDeque};
-
-use pgm_storage::{FrameDecoder, PackReader};
 
 use super::error::RestoreError;
 use crate::catalog::BackupEntry;
 use crate::manifest::{FileEntry, PackRecord};
 use crate::repository::Repository;
-
-/// Decoded frames that are kept.
-const FRAMES_MAX: usize = 12;
-/// Packs that are kept open.
-const OPEN_PACKS_MAX: usize = 16;
+use crate::repository::frame_cache::FrameCache;
 
 /// Reads files of one backup.
 pub(super) struct Pieces<'a> {
-    repository: &'a Repository,
     entry: &'a BackupEntry,
     packs: Vec<PackRecord>,
-    open: HashMap<u32, PackReader>,
-    frames: VecDeque<(u32, u64, Vec<u8>)>,
-    decoder: FrameDecoder,
-    stored: Vec<u8>,
+    frames: FrameCache,
 }
 
 impl<'a> Pieces<'a> {
     pub(super) fn new(
-        repository: &'a Repository,
+        repository: &Repository,
         entry: &'a BackupEntry,
         packs: Vec<PackRecord>,
     ) -> Result<Self, RestoreError> {
-        let decoder = FrameDecoder::new().map_err(|error| RestoreError::Damaged {
-            label: entry.label,
-            reason: error.to_string(),
-        })?;
         Ok(Self {
-            repository,
             entry,
             packs,
-            open: HashMap::new(),
-            frames: VecDeque::new(),
-            decoder,
-            stored: Vec::new(),
+            frames: FrameCache::new(repository.storage(), &entry.server)?,
         })
     }
 
@@ -78,46 +56,12 @@ impl<'a> Pieces<'a> {
         Ok(crc)
     }
 
-    fn frame(&mut self, pack: u32, offset: u64) -> Result<&[u8], RestoreError> {
-        let known = self
-            .frames
-            .iter()
-            .position(|(of, at, _)| (*of, *at) == (pack, offset));
-        let at = if let Some(at) = known {
-            at
-        } else {
-            let mut raw = Vec::new();
-            if self.frames.len() >= FRAMES_MAX
-                && let Some((_, _, oldest)) = self.frames.pop_front()
-            {
-                raw = oldest;
-            }
-            self.decode(pack, offset, &mut raw)?;
-            self.frames.push_back((pack, offset, raw));
-            self.frames.len() - 1
-        };
-        Ok(&self.frames[at].2)
-    }
-
-    fn decode(&mut self, number: u32, offset: u64, raw: &mut Vec<u8>) -> Result<(), RestoreError> {
-        let label = self.entry.label;
-        let damaged = |reason: String| RestoreError::Damaged { label, reason };
-        if !self.open.contains_key(&number) {
-            let record = self.packs.get(number as usize);
-            let record =
-                record.ok_or_else(|| damaged(format!("the manifest has no pack {number}")))?;
-            if self.open.len() >= OPEN_PACKS_MAX {
-                self.open.clear();
-            }
-            let pack = self.repository.pack(&self.entry.server, record)?;
-            self.open.insert(number, pack);
-        }
-        let pack = &self.open[&number];
-        let at = pack
-            .frames()
-            .binary_search_by_key(&offset, |frame| frame.offset);
-        let at = at.map_err(|_| damaged(format!("pack {number} has no frame at {offset}")))?;
-        pack.read(&pack.frames()[at], &mut self.decoder, &mut self.stored, raw)
-            .map_err(|error| RestoreError::Repository(error.into()))
+    fn frame(&mut self, number: u32, offset: u64) -> Result<&[u8], RestoreError> {
+        let record = self.packs.get(number as usize);
+        let record = record.ok_or_else(|| RestoreError::Damaged {
+            label: self.entry.label,
+            reason: format!("the manifest has no pack {number}"),
+        })?;
+        Ok(self.frames.frame(record, offset)?)
     }
 }

@@ -64,6 +64,13 @@ fn print_text(backup: &BackupSummary) {
             bytes(basis.kept_bytes),
             basis.label
         );
+        if basis.packs_given_up > 0 {
+            out!(
+                "{} of old packs were stored again; it does not need {} of them any more",
+                bytes(basis.stored_again_bytes),
+                basis.packs_given_up
+            );
+        }
     }
     if backup.reused_bytes > 0 {
         out!(

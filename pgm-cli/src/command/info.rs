@@ -73,6 +73,17 @@ fn print_details(details: &BackupDetails) {
         ),
     );
     line("Size", &bytes(summary.raw_bytes));
+    if let Some(basis) = &summary.basis {
+        line("In earlier packs", &bytes(basis.kept_bytes));
+        if basis.packs_given_up > 0 {
+            let again = bytes(basis.stored_again_bytes);
+            let packs = basis.packs_given_up;
+            line(
+                "Stored again",
+                &format!("{again}, so that it does not need {packs} old packs"),
+            );
+        }
+    }
     line(
         "Stored",
         &format!("{} ({})", bytes(summary.stored_bytes), summary.compression),

@@ -258,6 +258,9 @@ settings! {
         /// summarize_wal), so that only changed pages are read and sent; stream, from pgm's, while everything is sent; auto, native
         /// where that is possible.
         backup_source: BackupSource = Is("auto"), Live;
+        /// Of an old pack of which an incremental backup needs at most so many percent, it stores these again, so that the pack
+        /// can go; 0: never.
+        compact_below: u8 = Is("25"), Live, limits("0", "100");
         /// Which of its backups are kept, when not as for all servers.
         retention: Option<RetentionPolicy> = Unset("as for all servers"), Live;
         /// How far scheduled verifications of its backups go, when not as for all servers.

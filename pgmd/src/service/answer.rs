@@ -177,6 +177,7 @@ fn backup(
     let task = Task::Backup {
         connection,
         options,
+        compact_below: entry.compact_below,
         receiver_slot,
     };
     let asked = JobRequest {

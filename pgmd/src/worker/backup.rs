@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pgm_backup::backup::{BackupOutcome, BackupTarget};
 use pgm_backup::catalog::Sent;
-use pgm_backup::{BackupRequest, Incremental, IncrementalSource, Repository, Resume};
+use pgm_backup::{BackupRequest, Compaction, Incremental, IncrementalSource, Repository, Resume};
 use pgm_mgmt::{
     BackupOptions, BackupSource, BackupSummary, Error, ErrorCode, Response, UnreadableRepository,
 };
@@ -39,6 +39,7 @@ fn take(
     let Task::Backup {
         connection,
         options,
+        compact_below,
         receiver_slot,
     } = &description.task
     else {
@@ -63,7 +64,12 @@ fn take(
         })?;
     let stop = link.stop().clone();
     client.set_interrupt(move || stop.is_cancelled());
-    let request = request(link, options);
+    let request = BackupRequest {
+        compaction: Compaction {
+            needed_percent_max: *compact_below,
+        },
+        ..request(link, options)
+    };
     let spool = || {
         Spool::open(&description.spool).map_err(|error| Error {
             code: ErrorCode::BackupFailed,

@@ -120,6 +120,8 @@ pub enum Task {
         connection: Connection,
         /// How.
         options: BackupOptions,
+        /// An old pack of which at most so many percent are needed is given up.
+        compact_below: u8,
         /// The place of the server's receive worker in the shared state.
         receiver_slot: usize,
     },

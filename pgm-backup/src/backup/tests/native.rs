@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::*;
 use crate::backup::basis::SourceKind;
 use crate::backup::changed::changed_file;
+use crate::backup::compact::Compaction;
 use crate::backup::parent::{MEMORY_MAX, Parent};
 use crate::backup::start::Now;
 use crate::catalog::{BackupKind, BackupMethod};
@@ -18,14 +19,26 @@ fn take_changed(
     before: &BackupEntry,
     steps: Vec<Step>,
 ) -> Result<BackupEntry> {
+    take_with(repository, before, steps, Compaction::default())
+}
+
+fn take_with(
+    repository: &Repository,
+    before: &BackupEntry,
+    steps: Vec<Step>,
+    compaction: Compaction,
+) -> Result<BackupEntry> {
     let (cx, targets) = (Context::quiet(), [target(repository, "zstd")]);
-    let request = BackupRequest::default();
+    let request = BackupRequest {
+        compaction,
+        ..BackupRequest::default()
+    };
     let locked = Lanes::of(&targets)
         .step(|target| Locked::take(target, &server(), request.resume, FRAMES_MAX))?;
     let mut beginning = beginning();
     beginning.pages = BackupPages::Changed;
     let lanes = begin(locked, &server(), &beginning.facts, &request.discard)?;
-    let parent = Parent::read(repository, before, MEMORY_MAX)?.unwrap();
+    let parent = Parent::read(repository, before, MEMORY_MAX, request.compaction)?.unwrap();
     let (_, lane) = lanes.open().next().unwrap();
     lane.build_on(Ok(BuiltOn::Parent(parent)));
     let announced = Announced {
@@ -187,6 +200,51 @@ fn a_third_backup_is_built_on_what_the_second_is_made_of() {
     assert!(files["base/5/1"] == pages(&[(300..303, 0), (303..304, 5)], &one));
     assert!(files["base/5/2"] == pages(&[(3..5, 0), (5..6, 6)], &large[..3 * PAGE]));
     assert!(!files.contains_key("base/5/3"));
+}
+
+#[test]
+fn packs_of_which_little_is_needed_are_given_up_and_the_files_stay_what_they_were() {
+    let repository = repository();
+    let (before, large) = full(&repository);
+    // Nearly all of the first backup is outdated by the second, so the third one needs little of it.
+    let blocks: Vec<(u32, u8)> = (0..295).map(|block| (block, 7)).collect();
+    let mut steps = tablespace(Vec::new());
+    steps.extend(data_directory(vec![
+        incremental("base/5/INCREMENTAL.1", 300, &blocks),
+        incremental("base/5/INCREMENTAL.2", 7, &[(1, 4)]),
+    ]));
+    let second = take_changed(&repository, &before, steps).unwrap();
+    assert_eq!(second.basis.unwrap().packs_given_up, 0);
+    let packs_of_first = |entry: &BackupEntry| {
+        let manifest = repository.manifest(entry).unwrap();
+        let packs = manifest.packs().iter();
+        packs.filter(|pack| pack.label == before.label).count()
+    };
+    let third = |compaction| {
+        let mut steps = tablespace(Vec::new());
+        steps.extend(data_directory(vec![
+            incremental("base/5/INCREMENTAL.1", 300, &[]),
+            incremental("base/5/INCREMENTAL.2", 7, &[(0, 5)]),
+        ]));
+        let entry = take_with(&repository, &second, steps, compaction).unwrap();
+        let files = contents(&repository, &entry);
+        assert!(files["base/5/1"] == pages(&[(0..295, 7)], &large));
+        assert!(files["base/5/2"] == pages(&[(0..1, 5), (1..2, 4)], &large[..7 * PAGE]));
+        entry
+    };
+    let never = third(Compaction {
+        needed_percent_max: 0,
+    });
+    let facts = never.basis.unwrap();
+    assert_eq!((facts.packs_given_up, facts.stored_again_bytes), (0, 0));
+    assert!(packs_of_first(&never) > 0);
+    let compacted = third(Compaction {
+        needed_percent_max: 30,
+    });
+    let facts = compacted.basis.unwrap();
+    assert!(facts.packs_given_up > 0, "{facts:?}");
+    assert!(facts.stored_again_bytes >= 5 * PAGE as u64, "{facts:?}");
+    assert!(packs_of_first(&compacted) < packs_of_first(&never));
 }
 
 #[test]

@@ -31,7 +31,7 @@ macro_rules! whole_numbers {
     )+};
 }
 
-whole_numbers!(usize: "count", u32: "count", u16: "port");
+whole_numbers!(usize: "count", u32: "count", u16: "port", u8: "percent");
 
 impl Value for bool {
     const KIND: Kind = Kind {
