@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use pgm_proto::{Lsn, ServerCompression, ServerName, SlotName, TimelineId};
+use pgm_proto::{Lsn, ServerCompression, ServerName, SlotName};
 
 use self::admin::AdminCommand;
 use self::file::{CompressArguments, FileArguments, SealArguments};
@@ -37,8 +37,8 @@ pub(crate) use restore::{RestoreArguments, StopArguments, TargetAction, TargetAr
 pub(crate) use source::SourceChoice;
 pub(crate) use wal::{
     RelationFilter, WalBrowseArguments, WalFilterArguments, WalFilterOutArguments,
-    WalFindArguments, WalInfoArguments, WalSourceArguments, WalStats, WalSummaryArguments,
-    WalVerifyArguments, parse_manager, parse_relation,
+    WalFindArguments, WalGetArguments, WalInfoArguments, WalSourceArguments, WalStats,
+    WalSummaryArguments, WalVerifyArguments, parse_manager, parse_relation,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -372,32 +372,6 @@ pub(crate) enum WalCommand {
     Browse(WalBrowseArguments),
     /// Find the position just before a drop, a truncation, a commit, to restore to
     Find(WalFindArguments),
-}
-
-/// Arguments of `wal get`.
-#[derive(Debug, Args)]
-pub(crate) struct WalGetArguments {
-    /// The spool of the server, for the newest segments that are not archived yet
-    #[arg(long, value_name = "DIR")]
-    pub(crate) spool: Option<PathBuf>,
-    /// How far recovery must get: when WAL before this position is absent, recovery must stop
-    #[arg(long, value_name = "LSN", requires = "timeline")]
-    pub(crate) needed: Option<Lsn>,
-    /// The timeline of that position
-    #[arg(long, value_name = "N", requires = "needed")]
-    pub(crate) timeline: Option<TimelineId>,
-    /// Recovery has its target before that position: the state of the WAL behind it does not matter
-    #[arg(long, requires = "needed")]
-    pub(crate) stops_there: bool,
-    /// The server
-    #[arg(value_name = "SERVER")]
-    pub(crate) server: ServerName,
-    /// The file that PostgreSQL asks for (%f)
-    #[arg(value_name = "FILE")]
-    pub(crate) file: String,
-    /// Where it wants it (%p)
-    #[arg(value_name = "PATH")]
-    pub(crate) path: PathBuf,
 }
 
 /// Arguments of `wal receive`.

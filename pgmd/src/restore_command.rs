@@ -11,6 +11,8 @@ use pgm_proto::{Lsn, ServerName, TimelineId};
 
 use crate::place::RepositoryPlace;
 
+/// How many segments one call fetches ahead.
+const AHEAD: u8 = 8;
 /// The name of the command line's program.
 const PROGRAM: &str = "pgm-cli";
 
@@ -66,7 +68,7 @@ pub fn restore_command(
     };
     let key = place.key.as_ref().map(|key| key.source().to_string());
     format!(
-        "{} wal get --repository {}{}{}{} --needed {lsn} --timeline {timeline}{stops} {server} %f \"%p\"",
+        "{} wal get --repository {}{}{}{} --ahead {AHEAD} --needed {lsn} --timeline {timeline}{stops} {server} %f \"%p\"",
         quoted(program),
         quoted(Path::new(&place.to_string())),
         option("credentials", place.credentials.as_deref()),
@@ -115,7 +117,7 @@ mod tests {
         );
         assert_eq!(
             command,
-            "/usr/bin/pgm-cli wal get --repository '/srv/50%% of it'\\''s' --spool /spool/prod --needed 0/3000028 \
+            "/usr/bin/pgm-cli wal get --repository '/srv/50%% of it'\\''s' --spool /spool/prod --ahead 8 --needed 0/3000028 \
              --timeline 1 --stops-there prod %f \"%p\""
         );
         let command = restore_command(
@@ -139,7 +141,7 @@ mod tests {
         assert_eq!(
             command,
             "pgm-cli wal get --repository 's3://bucket/a?region=x&sse=AES256' --credentials /etc/pgm/s3 \
-             --master-key env:PGM_KEY --needed 0/3000028 --timeline 1 prod %f \"%p\""
+             --master-key env:PGM_KEY --ahead 8 --needed 0/3000028 --timeline 1 prod %f \"%p\""
         );
     }
 }

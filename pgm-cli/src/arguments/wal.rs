@@ -31,6 +31,35 @@ pub(crate) struct WalSourceArguments {
     pub(crate) end: Option<Lsn>,
 }
 
+/// Arguments of `wal get`.
+#[derive(Debug, Args)]
+pub(crate) struct WalGetArguments {
+    /// The spool of the server, for the newest segments that are not archived yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+    /// How far recovery must get: when WAL before this position is absent, recovery must stop
+    #[arg(long, value_name = "LSN", requires = "timeline")]
+    pub(crate) needed: Option<Lsn>,
+    /// The timeline of that position
+    #[arg(long, value_name = "N", requires = "needed")]
+    pub(crate) timeline: Option<TimelineId>,
+    /// Recovery has its target before that position: the state of the WAL behind it does not matter
+    #[arg(long, requires = "needed")]
+    pub(crate) stops_there: bool,
+    /// Fetch so many segments behind the one that is asked for too, into pgm_ahead beside PATH; 0 fetches none
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=64))]
+    pub(crate) ahead: u8,
+    /// The server
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// The file that PostgreSQL asks for (%f)
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+    /// Where it wants it (%p)
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+}
+
 /// Arguments of `wal info`.
 #[derive(Debug, Args)]
 pub(crate) struct WalInfoArguments {

@@ -6,6 +6,10 @@
 //! A restore writes down how far recovery must get (`--needed`). Before that position nothing is ever absent. Behind it
 //! everything may be when recovery has its target before (`--stops-there`): PostgreSQL reads ahead, and a hole or damage
 //! right behind the target must not keep it from stopping there. It never opens without having reached a target.
+//!
+//! With `--ahead` a call fetches the next segments too, for the calls that follow (`wal_get/ahead.rs`).
+
+mod ahead;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,10 +17,11 @@ use std::sync::Arc;
 
 use pgm_backup::Repository;
 use pgm_proto::Lsn;
-use pgm_wal::archive::{Archive, Lookup, Origin};
+use pgm_wal::archive::{Archive, ArchiveError, Lookup, Origin};
 use pgm_wal::{SegmentSize, Spool, WalFileName};
 use pgmd::place::RepositoryPlace;
 
+use self::ahead::Ahead;
 use super::Cx;
 use crate::arguments::WalGetArguments;
 use crate::error::{CliError, Failure, chain};
@@ -30,8 +35,15 @@ pub(super) fn run(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliE
 
 fn get(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
     let (places, spool) = places(cx, arguments)?;
-    if let Some(delivered) = from_one_of(&places, arguments) {
-        return Ok(delivered);
+    let mut ahead = Ahead::open(arguments, &places, spool.as_deref());
+    if ahead.deliver() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some((archive, name, size)) = from_one_of(&places, arguments) {
+        if let WalFileName::Segment(name) = name {
+            ahead.fill(&archive, None, name, size);
+        }
+        return Ok(ExitCode::SUCCESS);
     }
     // What is nowhere is judged by the first.
     let repository =
@@ -55,9 +67,19 @@ fn get(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
     let Ok(name) = WalFileName::parse(&arguments.file, size) else {
         return Ok(ExitCode::from(ABSENT));
     };
-    let found = archive
-        .fetch(name, size, &arguments.path, spool.as_ref())
-        .map_err(|error| stop(&error, error.hint()));
+    let mut found = archive.fetch(name, size, &arguments.path, spool.as_ref());
+    // Perhaps the room was lacking that they took.
+    if matches!(found, Err(ArchiveError::File { .. })) && ahead.make_room() {
+        found = archive.fetch(name, size, &arguments.path, spool.as_ref());
+    }
+    match (&found, name) {
+        (Ok(Lookup::Delivered(Origin::Archive | Origin::Spool)), WalFileName::Segment(name)) => {
+            ahead.fill(&archive, spool.as_ref(), name, size);
+        }
+        (Ok(Lookup::Delivered(Origin::Archive | Origin::Spool)), _) => {}
+        _ => ahead.end(),
+    }
+    let found = found.map_err(|error| stop(&error, error.hint()));
     if let (WalFileName::History(timeline), Err(_) | Ok(Lookup::Absent)) = (name, &found)
         && arguments.needed.is_some()
         && archive
@@ -164,7 +186,10 @@ fn delivered(
 }
 
 /// Delivers a whole file from whichever of several repositories has it.
-fn from_one_of(places: &[RepositoryPlace], arguments: &WalGetArguments) -> Option<ExitCode> {
+fn from_one_of(
+    places: &[RepositoryPlace],
+    arguments: &WalGetArguments,
+) -> Option<(Archive, WalFileName, SegmentSize)> {
     if places.len() < 2 {
         return None;
     }
@@ -174,7 +199,7 @@ fn from_one_of(places: &[RepositoryPlace], arguments: &WalGetArguments) -> Optio
         let size = archive.segment_size().ok()??;
         let name = WalFileName::parse(&arguments.file, size).ok()?;
         let found = archive.fetch(name, size, &arguments.path, None).ok()?;
-        matches!(found, Lookup::Delivered(Origin::Archive)).then_some(ExitCode::SUCCESS)
+        matches!(found, Lookup::Delivered(Origin::Archive)).then_some((archive, name, size))
     })
 }
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use pgm_proto::{Lsn, TimelineId};
-use pgm_storage::{FRAME_RAW_MAX, ObjectPath};
+use pgm_storage::{FRAME_RAW_MAX, ObjectPath, PackReader};
 
 use super::local_file::{LocalSegment, check_pages};
 use super::pack::read_frames;
@@ -177,27 +177,58 @@ impl Archive {
         size: SegmentSize,
         destination: &Path,
     ) -> Result<bool, ArchiveError> {
-        let Some(pack) = self.find_pack(object)? else {
+        let Some(pack) = self.find_segment(object, size)? else {
             return Ok(false);
         };
-        let damaged = |reason| ArchiveError::Damaged {
-            object: object.to_string(),
-            reason,
-        };
-        let bytes = pack.summary().raw_bytes;
-        if bytes != size.bytes() {
-            return Err(damaged(format!(
-                "it holds {bytes} bytes, not {}",
-                size.bytes()
-            )));
-        }
         let mut target = Destination::create(destination)?;
-        read_frames(object, &pack, &mut |offset, bytes| {
-            check_pages(name, size, offset, bytes).map_err(damaged)?;
-            target.write(bytes)
-        })?;
+        read_segment(object, &pack, name, size, &mut |bytes| target.write(bytes))?;
         target.finish()?;
         Ok(true)
+    }
+
+    /// Gives the bytes of a finished segment to `write`, in order, from the archive or else from the spool; false when neither
+    /// has it, and then nothing was given.
+    pub(super) fn read_finished(
+        &self,
+        name: SegmentName,
+        size: SegmentSize,
+        spool: Option<&Spool>,
+        write: &mut dyn FnMut(&[u8]) -> Result<(), ArchiveError>,
+    ) -> Result<bool, ArchiveError> {
+        let object = self.object(StoredName::Segment(name), size)?;
+        if let Some(pack) = self.find_segment(&object, size)? {
+            read_segment(&object, &pack, name, size, write)?;
+            return Ok(true);
+        }
+        let Some(spool) = spool else {
+            return Ok(false);
+        };
+        let path = spool.folder().join(name.file_name(size));
+        let Some(local) = LocalSegment::open(&path, name, size)? else {
+            return Ok(false);
+        };
+        local.check_length()?;
+        read_local(&local, size.bytes(), write)?;
+        Ok(true)
+    }
+
+    /// Opens an archived segment, which must hold as many bytes as one has.
+    fn find_segment(
+        &self,
+        object: &ObjectPath,
+        size: SegmentSize,
+    ) -> Result<Option<PackReader>, ArchiveError> {
+        let Some(pack) = self.find_pack(object)? else {
+            return Ok(None);
+        };
+        let bytes = pack.summary().raw_bytes;
+        if bytes == size.bytes() {
+            return Ok(Some(pack));
+        }
+        Err(ArchiveError::Damaged {
+            object: object.to_string(),
+            reason: format!("it holds {bytes} bytes, not {}", size.bytes()),
+        })
     }
 
     /// Delivers the longest unfinished copy of a segment.
@@ -274,19 +305,46 @@ impl Archive {
     }
 }
 
+/// Gives the bytes of an archived segment, checked, to `write`.
+fn read_segment(
+    object: &ObjectPath,
+    pack: &PackReader,
+    name: SegmentName,
+    size: SegmentSize,
+    write: &mut dyn FnMut(&[u8]) -> Result<(), ArchiveError>,
+) -> Result<(), ArchiveError> {
+    read_frames(object, pack, &mut |offset, bytes| {
+        check_pages(name, size, offset, bytes).map_err(|reason| ArchiveError::Damaged {
+            object: object.to_string(),
+            reason,
+        })?;
+        write(bytes)
+    })
+}
+
 /// Delivers the first `valid` bytes of a local segment, and zeros behind them.
 fn deliver_local(local: &LocalSegment, valid: u64, destination: &Path) -> Result<(), ArchiveError> {
     let mut target = Destination::create(destination)?;
+    read_local(local, valid, &mut |bytes| target.write(bytes))?;
+    target.finish()
+}
+
+/// Gives the first `valid` bytes of a local segment, and zeros behind them, to `write`.
+fn read_local(
+    local: &LocalSegment,
+    valid: u64,
+    write: &mut dyn FnMut(&[u8]) -> Result<(), ArchiveError>,
+) -> Result<(), ArchiveError> {
     let bytes = local.size.bytes();
     let mut chunk = vec![0; bytes.min(FRAME_RAW_MAX as u64) as usize];
     let mut offset = 0;
     while offset < bytes {
         let count = (bytes - offset).min(chunk.len() as u64) as usize;
         read_valid(local, valid, offset, &mut chunk[..count])?;
-        target.write(&chunk[..count])?;
+        write(&chunk[..count])?;
         offset += count as u64;
     }
-    target.finish()
+    Ok(())
 }
 
 fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, ArchiveError> {

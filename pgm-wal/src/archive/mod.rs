@@ -11,10 +11,12 @@
 //! last valid record, so that a later and longer one lies beside it; the longest counts. Storing returns only when the
 //! object is durable *and* was read back and compared with the file it came from.
 //!
-//! [`ArchiveIndex`] says which positions are there, [`Archive::fetch`] answers PostgreSQL's `restore_command`,
+//! [`ArchiveIndex`] says which positions are there, [`Archive::fetch`] answers PostgreSQL's `restore_command`, and
+//! an [`AheadFolder`] has what it will ask for next,
 //! [`ArchiveSource`] gives the bytes to [`record`](crate::record), and the [`Archiver`] brings finished segments from
 //! the spool here. What is no longer needed is said by retention; [`Archive::remove`] only removes it.
 
+mod ahead;
 mod archiver;
 mod backlog;
 mod error;
@@ -37,6 +39,7 @@ use pgm_storage::{ObjectMeta, ObjectPath, Storage};
 
 pub(crate) use local_file::LocalSegment;
 
+pub use ahead::{AheadFolder, AheadRange};
 pub use archiver::{
     ArchiveObserver, ArchiveSignal, Archiver, ArchiverOptions, AskPermit, Incident, LocalCopy,
 };

@@ -15,6 +15,7 @@ use crate::record::fixture::{SIZE, Wal, timeline};
 use crate::record::{RecordReader, TransactionEnd};
 use crate::{SegmentName, SegmentNumber, SpoolIdentity, WalFileName};
 
+mod ahead;
 mod archiving;
 mod fetching;
 mod indexing;
