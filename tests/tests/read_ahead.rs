@@ -172,12 +172,8 @@ fn either_branch_is_recovered_though_both_were_fetched_ahead() {
         "{seen:?}"
     );
 
-    let mut older = restored(
-        &pgmd,
-        &Scratch::new("a"),
-        "exec \"$@\"\n",
-        &["--timeline", "1"],
-    );
+    let first = Scratch::new("a");
+    let mut older = restored(&pgmd, &first, &script, &["--timeline", "1"]);
     older.start();
     older.wait_writable();
     assert_eq!(rows(&older), 24);
@@ -186,7 +182,7 @@ fn either_branch_is_recovered_though_both_were_fetched_ahead() {
 /// Brings the finished segments of a server on timeline 2 into the repository, up to `newest`.
 fn store(cluster: &Cluster, pgmd: &Pgmd, newest: &str) {
     let size = SegmentSize::new(1 << 20).unwrap();
-    let timeline = TimelineId::FIRST.next();
+    let timeline = TimelineId::new(2).unwrap();
     let storage = Arc::new(LocalStorage::open(pgmd.repository()).unwrap());
     let archive = Archive::new(storage, "main".parse().unwrap());
     let wal = cluster.data().join("pg_wal");
