@@ -5,11 +5,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use pgm_proto::TimelineId;
 use pgm_storage::{Compression, LocalStorage};
-use pgm_tests::{Cluster, Major, Pgmd, Scratch, StopMode, wait_until};
+use pgm_tests::{Cluster, Major, Pgmd, Scratch, StopMode, built, run_ok, wait_until};
 use pgm_wal::archive::Archive;
 use pgm_wal::{SegmentName, SegmentSize};
 
@@ -310,4 +311,63 @@ fn a_standby_at_the_end_of_the_wal_has_nothing_ahead() {
     assert!(rows(&standby) >= 35);
     assert!(!folder(&standby).exists());
     standby.stop(StopMode::Fast);
+}
+
+/// What is done on a disk of 4 MiB, with the command and the names of two segments as arguments.
+const ON_A_SMALL_DISK: &str = r#"
+mount -t tmpfs -o size=4m tmpfs "$PLACE"
+cd "$PLACE"
+"$0" "$@" "$FIRST" wanted
+ls pgm_ahead | grep -v source | sed 's/[.].*//' > "$TEST/ahead"
+dd if=/dev/zero of=others bs=1024 count=1500 2>/dev/null
+rm wanted
+dd if=/dev/zero of=more bs=1024 count=1000 2>/dev/null
+"$0" "$@" "$FAR" wanted
+cp wanted "$TEST/wanted"
+ls > "$TEST/left"
+"#;
+
+#[test]
+fn what_was_fetched_ahead_gives_way_when_the_disk_is_full() {
+    let (cluster, pgmd) = protected(12, 1);
+    let test = Scratch::new("a");
+    let place = test.join("place");
+    fs::create_dir(&place).unwrap();
+    let archived = pgmd.repository().join("main/wal/00000001");
+    let entries = fs::read_dir(&archived).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name.len() == 24).collect();
+    names.sort();
+    let repository = pgmd.repository().display().to_string();
+    let script = format!("set -e\n{ON_A_SMALL_DISK}");
+    run_ok(
+        Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+            .arg(built("pgm-cli"))
+            .args([
+                "wal",
+                "get",
+                "--repository",
+                &repository,
+                "--ahead",
+                "8",
+                "main",
+            ])
+            .env("PLACE", &place)
+            .env("TEST", test.path())
+            .env("FIRST", &names[0])
+            .env("FAR", &names[9]),
+    );
+    // Of three free ones one may be taken.
+    assert_eq!(
+        fs::read_to_string(test.join("ahead")).unwrap().trim(),
+        names[1]
+    );
+    let far = cluster.data().join("pg_wal").join(&names[9]);
+    assert!(fs::read(test.join("wanted")).unwrap() == fs::read(far).unwrap());
+    let left = fs::read_to_string(test.join("left")).unwrap();
+    assert_eq!(
+        left.lines().collect::<Vec<_>>(),
+        ["more", "others", "wanted"]
+    );
 }

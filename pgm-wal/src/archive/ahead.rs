@@ -227,7 +227,7 @@ impl AheadFolder {
         file: &str,
     ) -> Result<bool, ArchiveError> {
         let path = self.path.join(format!("{file}.{UNFINISHED}"));
-        let fetched = self.write(archive, spool, name, size, &path);
+        let fetched = write(archive, spool, name, size, &path);
         let done = match fetched {
             Ok(Some(crc)) => fs::rename(&path, self.path.join(format!("{file}.{crc:08X}")))
                 .map(|()| true)
@@ -239,25 +239,6 @@ impl AheadFolder {
             let _ = fs::remove_file(&path);
         }
         done
-    }
-
-    /// Writes a segment to `path`, and gives the checksum of its bytes.
-    fn write(
-        &self,
-        archive: &Archive,
-        spool: Option<&Spool>,
-        name: SegmentName,
-        size: SegmentSize,
-        path: &Path,
-    ) -> Result<Option<u32>, ArchiveError> {
-        let mut file = new_file(path).map_err(|error| ArchiveError::file("create", path, error))?;
-        let mut crc = 0;
-        let found = archive.read_finished(name, size, spool, &mut |bytes| {
-            crc = crc32c::crc32c_append(crc, bytes);
-            file.write_all(bytes)
-                .map_err(|error| ArchiveError::file("write", path, error))
-        })?;
-        Ok(found.then_some(crc))
     }
 
     /// Sees to it that what is here comes from `source`.
@@ -297,6 +278,24 @@ impl AheadFolder {
             .filter_map(|entry| entry.file_name().into_string().ok());
         Ok(names.filter(|name| name != SOURCE).collect())
     }
+}
+
+/// Writes a segment to `path`, and gives the checksum of its bytes.
+fn write(
+    archive: &Archive,
+    spool: Option<&Spool>,
+    name: SegmentName,
+    size: SegmentSize,
+    path: &Path,
+) -> Result<Option<u32>, ArchiveError> {
+    let mut file = new_file(path).map_err(|error| ArchiveError::file("create", path, error))?;
+    let mut crc = 0;
+    let found = archive.read_finished(name, size, spool, &mut |bytes| {
+        crc = crc32c::crc32c_append(crc, bytes);
+        file.write_all(bytes)
+            .map_err(|error| ArchiveError::file("write", path, error))
+    })?;
+    Ok(found.then_some(crc))
 }
 
 /// The folder beside a file.
