@@ -7,8 +7,10 @@ use super::*;
 
 const SOURCE: &str = "server main\nrepository /srv/pgm\n";
 
+type Segments = Vec<(SegmentName, Vec<u8>)>;
+
 /// Segments 3 to 8 are archived; of 9 there is a part.
-fn archive() -> (Arc<dyn Storage>, Archive, Vec<(SegmentName, Vec<u8>)>) {
+fn archive() -> (Arc<dyn Storage>, Archive, Segments) {
     let (storage, archive) = memory();
     let mut wal = Wal::new(3, timeline(1));
     for xid in 1..=6 {
