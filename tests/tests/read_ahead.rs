@@ -245,7 +245,11 @@ fn unfinished(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name());
     names
-        .filter(|name| name.to_str().unwrap().ends_with(".new"))
+        .filter(|name| {
+            Path::new(name)
+                .extension()
+                .is_some_and(|ending| ending == "new")
+        })
         .count()
 }
 
