@@ -112,17 +112,30 @@ impl Destination {
         })
     }
 
-    /// Puts a piece in place; gives how many of its bytes were there already.
+    /// Puts `bytes` in place, which neighbouring extents consist of; gives how many of them were there already.
     pub(super) fn write(
         &self,
         file: &mut OpenFile,
-        extent: Extent,
+        extents: &[Extent],
         bytes: &[u8],
     ) -> Result<(Progress, u64), RestoreError> {
+        let (mut progress, mut rest) = (Progress::Good, bytes);
+        let Some(first) = extents.first() else {
+            return Ok((progress, 0));
+        };
         let kept = file
-            .put(bytes, extent.file_offset)
+            .put(bytes, first.file_offset)
             .map_err(|error| RestoreError::file("write", self.path.as_path(), error))?;
-        let progress = self.note(extent, pgm_storage::crc32c(bytes));
+        for extent in extents {
+            let (piece, later) = rest.split_at(rest.len().min(extent.length as usize));
+            rest = later;
+            // Only what makes the file complete says more than that all is well.
+            if let other @ (Progress::Wrong | Progress::Found { .. }) =
+                self.note(*extent, pgm_storage::crc32c(piece))
+            {
+                progress = other;
+            }
+        }
         Ok((progress, kept as u64))
     }
 

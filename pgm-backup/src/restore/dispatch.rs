@@ -1,25 +1,24 @@
-//! Hands out what the workers of a restore fetch: frame after frame, in the order of the packs.
+//! Hands out what the workers of a restore fetch, in the order of the `window`.
 
 use std::fs::File;
 use std::sync::{Arc, mpsc};
 
 use super::destination::{Creation, Destination};
 use super::error::RestoreError;
-use super::place::{CONTROL_FILE, Job, Piece, Placed, Shared};
+use super::place::{CONTROL_FILE, Placed, Shared};
 use super::roots::Found;
+use super::window::{Job, Piece, Window};
 use crate::error::Error;
 use crate::manifest::{FileEntry, ManifestEntry, ManifestReader};
 
-/// Pieces that are sorted at a time: 64 GiB of large files, or as many small files.
-const WINDOW_PIECES: usize = 1 << 16;
 /// Files below this are not preallocated.
 const PREALLOCATE_MIN: u64 = 2 << 20;
 
-/// Reads the manifest and hands out frames in pack order.
+/// Reads the manifest and hands out frames.
 pub(super) struct Dispatcher<'a> {
     shared: &'a Shared<'a>,
     jobs: mpsc::SyncSender<Job>,
-    window: Vec<Piece>,
+    window: Window,
     pub(super) placed: Placed,
 }
 
@@ -28,7 +27,7 @@ impl<'a> Dispatcher<'a> {
         Self {
             shared,
             jobs,
-            window: Vec::new(),
+            window: Window::default(),
             placed: Placed::default(),
         }
     }
@@ -56,13 +55,12 @@ impl<'a> Dispatcher<'a> {
                         }
                         control = Some(file);
                     } else {
-                        self.file(file)?;
+                        self.file(&file)?;
                     }
                 }
                 // The tablespaces are in the catalog entry, and PostgreSQL sends no other links.
                 ManifestEntry::Tablespace(_) | ManifestEntry::Symlink(_) => {}
             }
-            self.hand_out_full()?;
         }
         self.hand_out()?;
         Ok(control)
@@ -75,15 +73,15 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn hand_out_full(&mut self) -> Result<(), RestoreError> {
-        if self.window.len() < WINDOW_PIECES {
-            return Ok(());
+        if self.window.is_full() {
+            return self.hand_out();
         }
-        self.hand_out()
+        Ok(())
     }
 
-    fn file(&mut self, file: FileEntry) -> Result<(), RestoreError> {
+    fn file(&mut self, file: &FileEntry) -> Result<(), RestoreError> {
         let creation = match file.extents.len() {
-            _ if self.is_there(&file)? => Creation::Before,
+            _ if self.is_there(file)? => Creation::Before,
             1 => Creation::ByWriter,
             _ if file.size < PREALLOCATE_MIN => Creation::Done,
             _ => Creation::WithRoom,
@@ -101,12 +99,14 @@ impl<'a> Dispatcher<'a> {
             found.push(0);
             found.len() - 1
         });
-        let destination = Arc::new(Destination::new(&file, creation, unknown));
-        let pieces = file.extents.into_iter();
-        self.window.extend(pieces.map(|extent| Piece {
-            destination: destination.clone(),
-            extent,
-        }));
+        let destination = Arc::new(Destination::new(file, creation, unknown));
+        // A file may be larger than a window.
+        let mut rest = file.extents.as_slice();
+        while !rest.is_empty() {
+            let taken = self.window.take(&destination, rest);
+            rest = &rest[taken..];
+            self.hand_out_full()?;
+        }
         Ok(())
     }
 
@@ -122,34 +122,10 @@ impl<'a> Dispatcher<'a> {
 
     /// Everything that waits.
     pub(super) fn hand_out(&mut self) -> Result<(), RestoreError> {
-        self.window.sort_by_key(|piece| {
-            (
-                piece.extent.pack,
-                piece.extent.frame_offset,
-                piece.extent.start,
-            )
-        });
-        let mut job: Option<Job> = None;
-        for piece in self.window.drain(..) {
-            let place = (piece.extent.pack, piece.extent.frame_offset);
-            match &mut job {
-                Some(open) if (open.pack, open.frame_offset) == place => open.pieces.push(piece),
-                _ => {
-                    let next = Job {
-                        pack: place.0,
-                        frame_offset: place.1,
-                        pieces: vec![piece],
-                    };
-                    if let Some(full) = job.replace(next) {
-                        send(self.shared, &self.jobs, full)?;
-                    }
-                }
-            }
-        }
-        match job {
-            Some(last) => send(self.shared, &self.jobs, last),
-            None => Ok(()),
-        }
+        let (shared, sender) = (self.shared, &self.jobs);
+        self.window.hand_out(&|| shared.check_stop(), &mut |job| {
+            send(shared, sender, job)
+        })
     }
 }
 

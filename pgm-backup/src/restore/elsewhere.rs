@@ -14,7 +14,8 @@ use pgm_wal::{SegmentSize, Spool, WalFileName};
 
 use super::dispatch::Dispatcher;
 use super::error::RestoreError;
-use super::place::{Piece, Shared, Source};
+use super::place::{Shared, Source};
+use super::window::Piece;
 use crate::catalog::BackupEntry;
 use crate::error::Result as RepositoryResult;
 use crate::label::BackupLabel;

@@ -25,10 +25,12 @@ mod recovery;
 mod roots;
 mod search;
 mod settings;
+mod spans;
 mod tablespaces;
 mod tar_writer;
 mod target;
 mod wal;
+mod window;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

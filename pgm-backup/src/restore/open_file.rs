@@ -149,11 +149,6 @@ impl FrameRoom {
     }
 
     /// As many bytes as a frame can have.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[self.start..][..FRAME_RAW_MAX]
-    }
-
-    /// The same, to be filled.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..][..FRAME_RAW_MAX]
     }
@@ -168,11 +163,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let mut room = FrameRoom::new();
-        assert_eq!(room.bytes().as_ptr().align_offset(BLOCK_BYTES), 0);
+        assert_eq!(room.bytes_mut().as_ptr().align_offset(BLOCK_BYTES), 0);
         for (at, byte) in room.bytes_mut().iter_mut().enumerate() {
             *byte = (at / 100) as u8;
         }
-        let raw = room.bytes();
+        let raw = &*room.bytes_mut();
         for make in [OpenFile::with_room, OpenFile::growing] {
             let mut file = make(File::create(&path).unwrap());
             // The last one is no whole block long.

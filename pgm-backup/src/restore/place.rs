@@ -1,12 +1,13 @@
 //! Puts the pages of a backup where they belong: packs are read in order, frames are decoded in parallel, pieces are
 //! written to their files.
 //!
-//! The manifest streams. A window of pieces is sorted by pack and offset, so that each frame is read and decoded once
-//! and each pack from its beginning to its end; memory is bounded by the window and a few frames for each worker.
+//! The manifest streams. What is put in place at a time, and in which order, is the `window`'s to say; memory is bounded by it
+//! and a few frames for each worker.
 //! `global/pg_control` is held back for last: without it PostgreSQL does not start. Each file is checked as soon as it is
 //! complete. What a repository does not give is set aside for the next one that has the backup (`elsewhere`).
 
 use std::collections::HashMap;
+use std::slice::from_ref;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -20,6 +21,7 @@ use super::elsewhere::{Aside, Elsewhere};
 use super::error::RestoreError;
 use super::open_file::{FrameRoom, OpenFile};
 use super::roots::Roots;
+use super::window::{Job, Part, Piece};
 use crate::context::{Context, Phase};
 use crate::error::Error;
 use crate::label::BackupLabel;
@@ -28,8 +30,8 @@ use crate::repository::Repository;
 
 /// Frames that wait for a worker.
 const QUEUE_FRAMES: usize = 64;
-/// Packs that a worker keeps open.
-const OPEN_PACKS_MAX: usize = 16;
+/// Packs that the workers keep open.
+const OPEN_PACKS_MAX: usize = 256;
 /// So many reads in a row fail, but not for damage, until a repository is taken to be away.
 const FAILURES_MAX: u32 = 8;
 /// The file without which PostgreSQL does not start.
@@ -63,21 +65,6 @@ pub(super) struct Restoration<'a> {
     pub(super) elsewhere: &'a Elsewhere<'a>,
     pub(super) workers: usize,
     pub(super) total_bytes: u64,
-}
-
-/// A run of bytes of a file and its place in a frame.
-#[derive(Debug)]
-pub(super) struct Piece {
-    pub(super) destination: Arc<Destination>,
-    pub(super) extent: Extent,
-}
-
-/// A frame and what is to be cut out of it.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) pack: u32,
-    pub(super) frame_offset: u64,
-    pub(super) pieces: Vec<Piece>,
 }
 
 /// What the threads share.
@@ -260,12 +247,7 @@ impl Shared<'_> {
                 destination: destination.clone(),
                 extent: *extent,
             };
-            let job = Job {
-                pack: extent.pack,
-                frame_offset: extent.frame_offset,
-                pieces: vec![piece],
-            };
-            round.carry_out(&mut worker, job)?;
+            round.carry_out(&mut worker, Job::of(piece))?;
         }
         Ok(())
     }
@@ -313,7 +295,7 @@ impl<'a> Round<'a> {
         let read = if self.failures.load(Ordering::Relaxed) < FAILURES_MAX {
             self.read_frame(worker, &job)
         } else {
-            return shared.aside.put(job.pieces, None);
+            return shared.aside.put(job.into_pieces(), None);
         };
         let raw_bytes = match read {
             Ok(raw_bytes) => raw_bytes,
@@ -322,20 +304,14 @@ impl<'a> Round<'a> {
                 if !is_damage(&error) {
                     self.failures.fetch_add(1, Ordering::Relaxed);
                 }
-                return shared.aside.put(job.pieces, Some(error));
+                return shared.aside.put(job.into_pieces(), Some(error));
             }
         };
         self.failures.store(0, Ordering::Relaxed);
-        let raw = &worker.room.bytes()[..raw_bytes];
         let mut bytes_done = 0;
-        for piece in &job.pieces {
-            let (start, length) = (piece.extent.start as usize, piece.extent.length as usize);
-            let bytes = raw.get(start..).and_then(|rest| rest.get(..length));
-            let bytes = bytes.ok_or_else(|| {
-                shared.damaged(piece.destination.path(), "an extent leaves its frame")
-            })?;
-            self.write(&mut worker.file, piece, bytes)?;
-            bytes_done += length as u64;
+        for part in &job.parts {
+            let raw = &mut worker.room.bytes_mut()[..raw_bytes];
+            bytes_done += self.carry_out_part(raw, &mut worker.file, part)?;
         }
         let done = shared.done_bytes.fetch_add(bytes_done, Ordering::Relaxed) + bytes_done;
         shared
@@ -344,32 +320,73 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
+    /// Gives how many bytes were written.
+    fn carry_out_part(
+        &self,
+        raw: &mut [u8],
+        open: &mut Option<(Arc<Destination>, OpenFile)>,
+        part: &Part,
+    ) -> Result<u64, RestoreError> {
+        let leaves = |destination: &Destination| {
+            let reason = "an extent leaves its frame";
+            self.shared.damaged(destination.path(), reason)
+        };
+        let place = |extent: &Extent| {
+            let start = extent.start as usize;
+            start..start + extent.length as usize
+        };
+        match part {
+            Part::Patch(patch) => {
+                let bytes = raw.get(place(&patch.extent));
+                patch.keep(bytes.ok_or_else(|| leaves(patch.destination()))?);
+                Ok(0)
+            }
+            Part::Piece(Piece {
+                destination,
+                extent,
+            }) => {
+                let bytes = raw.get(place(extent)).ok_or_else(|| leaves(destination))?;
+                self.write(open, destination, from_ref(extent), bytes)
+            }
+            Part::Span(span) => {
+                let bytes = raw.get_mut(span.start()..span.start() + span.length());
+                let bytes = bytes.ok_or_else(|| leaves(&span.destination))?;
+                let mut done = 0;
+                for (extents, bytes) in span.patched(bytes) {
+                    done += self.write(open, &span.destination, extents, bytes)?;
+                }
+                Ok(done)
+            }
+        }
+    }
+
     fn write(
         &self,
         open: &mut Option<(Arc<Destination>, OpenFile)>,
-        piece: &Piece,
+        destination: &Arc<Destination>,
+        extents: &[Extent],
         bytes: &[u8],
-    ) -> Result<(), RestoreError> {
-        let destination = &piece.destination;
+    ) -> Result<u64, RestoreError> {
         if !open
             .as_ref()
             .is_some_and(|(last, _)| Arc::ptr_eq(last, destination))
         {
             *open = Some((destination.clone(), destination.open(self.shared.roots)?));
         }
-        let Some((_, file)) = open else { return Ok(()) };
-        let (progress, kept) = destination.write(file, piece.extent, bytes)?;
+        let Some((_, file)) = open else { return Ok(0) };
+        let (progress, kept) = destination.write(file, extents, bytes)?;
         self.shared.kept_bytes.fetch_add(kept, Ordering::Relaxed);
         match progress {
-            Progress::Good => Ok(()),
+            Progress::Good => Ok(bytes.len() as u64),
             Progress::Found { number, crc32c } => {
                 if let Some(place) = self.shared.found().get_mut(number) {
                     *place = crc32c;
                 }
-                Ok(())
+                Ok(bytes.len() as u64)
             }
             Progress::Wrong => {
-                let pack = self.source.packs.get(piece.extent.pack as usize);
+                let last = extents.last().map_or(0, |extent| extent.pack as usize);
+                let pack = self.source.packs.get(last);
                 let pack = pack.map_or_else(String::new, |pack| {
                     format!(
                         " (its last piece came from pack {:04} of {})",
@@ -385,7 +402,7 @@ impl<'a> Round<'a> {
     /// Gives how many raw bytes the frame has.
     fn read_frame(&self, worker: &mut Worker, job: &Job) -> Result<usize, RestoreError> {
         if !worker.packs.contains_key(&job.pack) {
-            if worker.packs.len() >= OPEN_PACKS_MAX {
+            if worker.packs.len() >= OPEN_PACKS_MAX / self.shared.workers {
                 worker.packs.clear();
             }
             worker.packs.insert(job.pack, self.open_pack(job.pack)?);
