@@ -62,6 +62,8 @@ fn every_major_lets_us_in_with_scram_over_tls_bound_to_its_certificate() {
             "TLSv1.3"
         );
         assert_eq!(ask(&mut client, "show client_encoding"), "UTF8");
+        let backend = client.backend().map(|number| number.to_string());
+        assert_eq!(backend, Some(ask(&mut client, "select pg_backend_pid()")));
 
         let mut client = replicate(&conninfo).unwrap();
         assert!(client.identify_system().unwrap().flush_lsn.is_valid());

@@ -236,6 +236,7 @@ impl Attempt<'_> {
                         reader,
                         parameters,
                         version,
+                        backend: handshake.backend(),
                         session: self.session,
                         peer: self.peer.clone(),
                         exchange: super::Exchange::default(),

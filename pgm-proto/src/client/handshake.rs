@@ -49,6 +49,8 @@ pub(crate) fn startup(info: &ConnInfo, user: &str, session: Session) -> Result<B
 pub(crate) struct Handshake {
     login: Login,
     parameters: BTreeMap<String, String>,
+    /// The server's process for this session.
+    backend: Option<u32>,
     messages: u32,
 }
 
@@ -78,8 +80,14 @@ impl Handshake {
         Self {
             login: Login::new(credentials),
             parameters: BTreeMap::new(),
+            backend: None,
             messages: 0,
         }
+    }
+
+    /// The server's process for this session, as it says.
+    pub(crate) fn backend(&self) -> Option<u32> {
+        self.backend
     }
 
     /// Takes the server's next message.
@@ -104,9 +112,14 @@ impl Handshake {
                 self.parameters.insert(status.name, status.value);
                 Ok(Reaction::Wait)
             }
-            // An offer of an older protocol, which we speak anyway, and a key to cancel queries with,
-            // which nothing here does.
-            (b'v', false) | (b'K', true) => Ok(Reaction::Wait),
+            // An offer of an older protocol, which we speak anyway.
+            (b'v', false) => Ok(Reaction::Wait),
+            // Of the key to cancel queries with, which nothing here does, the process is of interest.
+            (b'K', true) => {
+                let process = frame.body.first_chunk();
+                self.backend = process.map(|bytes| u32::from_be_bytes(*bytes));
+                Ok(Reaction::Wait)
+            }
             (b'Z', true) => Ok(Reaction::Ready(std::mem::take(&mut self.parameters))),
             (tag, _) => Err(Failure::Protocol(format!(
                 "unexpected message `{}` during login",

@@ -52,6 +52,7 @@ pub struct Client {
     pub(crate) reader: FrameReader,
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) version: ServerVersion,
+    pub(crate) backend: Option<u32>,
     pub(crate) session: Session,
     pub(crate) peer: Peer,
     /// How it waits, and notices; begins as the default.
@@ -67,6 +68,11 @@ impl Client {
     /// A setting that the server reports by itself, such as `server_version` or `in_hot_standby`.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
+    }
+
+    /// The number of the server's process for this session, on the server's host; a pooler may make it up.
+    pub fn backend(&self) -> Option<u32> {
+        self.backend
     }
 
     /// What the session is for.
