@@ -1,6 +1,7 @@
 //! A set of block numbers: a list where few of 65,536 neighbours are in it, a bitmap where many are.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// How many blocks one part of the set covers.
 const PART_BLOCKS: u32 = 1 << 16;
@@ -82,6 +83,19 @@ impl Blocks {
             let base = u32::from(*number) * PART_BLOCKS;
             part.iter().map(move |offset| base + u32::from(offset))
         })
+    }
+
+    /// The blocks from the first of these on and before the last, in order.
+    pub fn within(&self, range: Range<u32>) -> impl Iterator<Item = u32> + '_ {
+        let part = |block: u32| (block / PART_BLOCKS) as u16;
+        let parts = self
+            .parts
+            .range(part(range.start)..=part(range.end.max(range.start)));
+        let blocks = parts.flat_map(|(number, part)| {
+            let base = u32::from(*number) * PART_BLOCKS;
+            part.iter().map(move |offset| base + u32::from(offset))
+        });
+        blocks.filter(move |block| range.contains(block))
     }
 
     /// Runs of blocks: the first and the last of each, in order.

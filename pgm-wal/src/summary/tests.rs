@@ -231,6 +231,21 @@ proptest! {
     }
 
     #[test]
+    fn blocks_of_a_range_are_those_that_are_in_it(
+        all in proptest::collection::btree_set(0u32..200_000, 0..700),
+        from in 0u32..200_000,
+        length in 0u32..150_000,
+    ) {
+        let mut blocks = Blocks::default();
+        for block in &all {
+            blocks.insert(*block);
+        }
+        let found: Vec<u32> = blocks.within(from..from + length).collect();
+        let expected: Vec<u32> = all.range(from..from + length).copied().collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
     fn damaged_bytes_are_refused(at in 0usize..200, bit in 0u8..8, cut in 0usize..200) {
         let mut summary = Summary::new(timeline(1), Lsn::new(8), Rules::Complete);
         apply(&mut summary, &[Step::Mark(5), Step::Mark(6), Step::Mark(900), Step::Limit(800)]);
