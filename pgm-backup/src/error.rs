@@ -11,6 +11,12 @@ use crate::repository::{LockOwner, Purpose};
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What to do when files of the server cannot be read.
+const UNREADABLE: &str = "the user of pgmd must be able to read every file of the server (the same user, or \
+    `initdb --allow-group-access`); with --source stream the server sends them";
+/// And when a backup ended with its session.
+const TAKE_AGAIN: &str = "the server's log says why; take the backup again";
+
 /// Why an operation on a repository failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -242,6 +248,32 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The server's files cannot be read, though they should be.
+    #[error("the files of server `{server}` cannot be read: {reason}")]
+    NoFiles {
+        /// The server.
+        server: ServerName,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        advice: String,
+    },
+    /// A file of the server cannot be read.
+    #[error("cannot {operation} {path} of the server: {source}")]
+    ServerFile {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or folder, below the data directory, or of a tablespace.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The session ended in which the backup had begun, and so the backup did.
+    #[error("the session that had begun the backup failed: {source}")]
+    BackupSessionLost {
+        /// What happened to it.
+        source: pgm_proto::Error,
+    },
     /// A backup was asked for without a repository to put it into.
     #[error("there is no repository for the backup")]
     NoTarget,
@@ -387,6 +419,9 @@ impl Error {
             Self::BadStream { .. } => Some(
                 "check that the address is that of a PostgreSQL server; its log may say more".into(),
             ),
+            Self::NoFiles { advice, .. } => Some(advice.clone()),
+            Self::ServerFile { .. } => Some(UNREADABLE.into()),
+            Self::BackupSessionLost { .. } => Some(TAKE_AGAIN.into()),
             Self::NoTarget => Some("name at least one repository".into()),
             Self::WalMissing { .. } => Some(
                 "check that the server's WAL is being received (`pgm-cli status`), then take the backup again".into(),

@@ -48,8 +48,8 @@ pub mod verify;
 pub mod window;
 
 pub use backup::{
-    BackupOutcome, BackupRequest, BackupTarget, Compaction, Coverage, Incremental,
-    IncrementalSource, NoArchive, Resume, WalCoverage, backup,
+    BackupOutcome, BackupRequest, BackupSource, BackupTarget, Compaction, Coverage, Incremental,
+    NoArchive, Resume, WalCoverage, backup,
 };
 pub use catalog::{BackupEntry, Catalog};
 pub use context::{Context, Phase, Progress, ProgressSink, Quiet};

@@ -322,9 +322,8 @@ pub(crate) struct BackupArguments {
     /// Store only what has changed since the newest backup, where that is possible; it restores like a full one
     #[arg(short, long)]
     pub(crate) incremental: bool,
-    /// How an incremental one learns what has changed: from the server (17 or newer), so that only that is sent, or while all is
-    /// sent
-    #[arg(long, value_name = "SOURCE", value_enum, requires = "incremental")]
+    /// How the server's data is read, when not as configured
+    #[arg(long, value_name = "SOURCE", value_enum)]
     pub(crate) source: Option<SourceChoice>,
     /// Do not wait: print the job's number and go; pgm-cli job wait JOB follows it
     #[arg(long, visible_alias = "no-wait")]

@@ -305,22 +305,24 @@ pub struct BackupOptions {
     /// Do not store again what has not changed since the backup before, where that is possible.
     #[serde(default)]
     pub incremental: bool,
-    /// How an incremental one learns what has changed, when not as the configuration says.
+    /// How the server's data is read, when not as the configuration says.
     #[serde(default)]
     pub source: Option<BackupSource>,
 }
 
-/// How an incremental backup learns what has changed.
+/// How the server's data is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackupSource {
-    /// From the server where that is possible, else from what it sends.
+    /// The first of the others that is possible.
     #[default]
     Auto,
-    /// Everything is read, and what has not changed is not stored.
-    Stream,
-    /// The server sends changed pages only; where that is not possible, there is a warning.
+    /// Its files are read where they are, on the daemon's host; where that is not possible, there is no backup.
+    Local,
+    /// It sends changed pages only, for an incremental backup; where that is not possible, there is a warning.
     Native,
+    /// It sends everything, and what has not changed is not stored.
+    Stream,
 }
 
 /// Which backup is meant.

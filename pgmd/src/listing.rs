@@ -101,6 +101,7 @@ pub fn details(repository: &Repository, entry: &BackupEntry) -> Result<BackupDet
         method: match entry.method {
             BackupMethod::BaseBackup => "base_backup".to_owned(),
             BackupMethod::BaseBackupIncremental => "base_backup_incremental".to_owned(),
+            BackupMethod::Files => "files".to_owned(),
         },
         reason: entry.reason.clone(),
         data_checksums: entry.data_checksums == DataChecksums::On,

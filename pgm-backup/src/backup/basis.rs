@@ -346,7 +346,7 @@ impl OldFile {
 
 /// Whose file it is, and its first block; `None` for what is no relation's main fork. The other forks are small, and always
 /// stored: the free space map is not fully logged, and bits of the visibility map are cleared without a trace in its pages.
-fn relation(path: &FilePath) -> Option<(RelationFork, u32)> {
+pub(super) fn relation(path: &FilePath) -> Option<(RelationFork, u32)> {
     let text = std::str::from_utf8(path.as_bytes()).ok()?;
     let mut words = text.split('/');
     let (tablespace, database) = match words.next()? {

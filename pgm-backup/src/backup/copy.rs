@@ -9,7 +9,7 @@ use super::archive;
 use super::feed::Feeder;
 use super::lane::{Lane, Stored};
 use super::lanes::Lanes;
-use super::pipeline::{self, PackOptions};
+use super::pipeline::{self, Exchange, PackOptions};
 use super::{BackupRequest, WORKERS_MAX};
 use crate::context::Context;
 use crate::error::Result;
@@ -54,27 +54,49 @@ pub(super) struct Copied {
     pub(super) fallen: Vec<Lane>,
 }
 
-/// What the stream said beside the data.
+/// What was said beside the data.
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) end: BackupEnd,
     pub(super) label_file: Vec<u8>,
+    /// What pgm itself has to say of what was read.
+    pub(super) warnings: Vec<String>,
+    /// Pages that it found damaged.
+    pub(super) damaged: Vec<String>,
 }
 
-/// Reads a backup to its end and stores all of it.
+/// Reads a backup from the server to its end and stores all of it.
 pub(super) fn copy(
     cx: &Context,
     source: &mut impl Source,
     announced: &Announced,
-    mut lanes: Lanes<Lane>,
+    lanes: Lanes<Lane>,
     options: PackOptions,
     discard: &Cancel,
 ) -> Result<Copied> {
-    let read = pipeline::run(cx, &lanes, options, discard, |exchange| {
-        let mut feeder = Feeder::new(cx, exchange, &lanes, announced);
-        let end = read_events(cx, source, &mut feeder, &lanes, announced.archives)?;
+    copy_from(cx, lanes, options, discard, |exchange, lanes| {
+        let mut feeder = Feeder::new(cx, exchange, lanes, announced);
+        let end = read_events(cx, source, &mut feeder, lanes, announced.archives)?;
         let label_file = feeder.finish()?;
-        Ok(Said { end, label_file })
+        Ok(Said {
+            end,
+            label_file,
+            warnings: Vec::new(),
+            damaged: Vec::new(),
+        })
+    })
+}
+
+/// Stores all that `read` reads.
+pub(super) fn copy_from(
+    cx: &Context,
+    mut lanes: Lanes<Lane>,
+    options: PackOptions,
+    discard: &Cancel,
+    read: impl FnOnce(&Exchange, &Lanes<Lane>) -> Result<Said>,
+) -> Result<Copied> {
+    let read = pipeline::run(cx, &lanes, options, discard, |exchange| {
+        read(exchange, &lanes)
     });
     for (lane, error) in lanes.dropped() {
         lane.gave_up(error);

@@ -73,37 +73,49 @@ impl Content {
     /// Puts as much of `bytes` into the frame as belongs there; nothing if the frame is to end before. An empty frame always
     /// takes something.
     pub(super) fn put(&mut self, frame: &mut FrameBuffer, bytes: &[u8]) -> usize {
+        if frame.pieces.is_empty() {
+            frame.bytes.clear();
+        }
+        let (_, taken) = self.claim(frame, bytes.len());
+        frame.bytes.extend_from_slice(&bytes[..taken]);
+        taken
+    }
+
+    /// Gives the next bytes of the file a place in the frame, at most so many: where they begin in the file, and how many
+    /// they are. The bytes are for the caller to put there.
+    pub(super) fn claim(&mut self, frame: &mut FrameBuffer, most: usize) -> (u64, usize) {
+        let begin = self.next.start;
         let continues = frame.pieces.last().is_some_and(|piece| {
             piece.file == self.file
                 && piece.file_offset + u64::from(piece.length) == self.next.start
         });
         let room = (self.room(frame, continues) as u64).min(self.next.end - self.next.start);
-        let taken = (room as usize).min(bytes.len());
+        let taken = (room as usize).min(most);
         if taken == 0 {
-            return 0;
+            return (begin, 0);
         }
+        let start = frame.length() as u32;
         match frame.pieces.last_mut().filter(|_| continues) {
             Some(piece) => piece.length += taken as u32,
             None => frame.pieces.push(Piece {
                 file: self.file,
                 file_offset: self.next.start,
-                start: frame.bytes.len() as u32,
+                start,
                 length: taken as u32,
             }),
         }
-        frame.bytes.extend_from_slice(&bytes[..taken]);
         self.next.start += taken as u64;
         if let Kind::Pages { later } = &mut self.kind
             && self.next.is_empty()
         {
             self.next = later.pop().unwrap_or_default();
         }
-        taken
+        (begin, taken)
     }
 
     /// How many more bytes of the file go into the frame.
     fn room(&self, frame: &FrameBuffer, continues: bool) -> usize {
-        let room = FRAME_RAW_MAX - frame.bytes.len();
+        let room = FRAME_RAW_MAX - frame.length();
         match self.kind {
             Kind::Whole { .. } if continues || frame.pieces.is_empty() => room,
             Kind::Whole {
@@ -111,7 +123,7 @@ impl Content {
                 begins_frames,
             } => {
                 let full =
-                    frame.bytes.len() >= FRAME_FULL_ENOUGH || frame.pieces.len() >= PIECES_ENOUGH;
+                    frame.length() >= FRAME_FULL_ENOUGH || frame.pieces.len() >= PIECES_ENOUGH;
                 let ends = size > room as u64
                     || frame.pieces.len() >= PIECES_MAX
                     || (full && begins_frames);

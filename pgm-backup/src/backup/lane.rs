@@ -22,12 +22,10 @@ use crate::catalog::{BasisFacts, ObjectChecksum, ReusedSize};
 use crate::error::{Error, Result};
 use crate::label::BackupLabel;
 use crate::manifest::{
-    Extent, FileEntry, MANIFEST_FORMAT, ManifestHeader, ManifestTotals, ManifestWriter, PackRecord,
+    Extent, FileEntry, FilePath, MANIFEST_FORMAT, ManifestHeader, ManifestTotals, ManifestWriter,
+    PackRecord,
 };
 use crate::repository::Staging;
-
-/// Why a backup is a full one when nobody asked for less.
-const FULL_AS_ASKED: &str = "BASE_BACKUP needs no more than the replication attribute";
 
 /// A target's share of a copy.
 #[derive(Debug)]
@@ -59,28 +57,37 @@ pub(super) enum BuiltOn {
         why_all: String,
     },
     /// Only pages come that have changed since.
-    Parent(Parent),
+    Parent { parent: Parent, by: ChangesBy },
+}
+
+/// Who says what has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChangesBy {
+    /// The server, by its summaries of its WAL.
+    Server,
+    /// pgm, by its digests of the WAL.
+    Digests,
 }
 
 impl BuiltOn {
     fn label(&self) -> BackupLabel {
         match self {
             Self::Basis { basis, .. } => basis.label,
-            Self::Parent(parent) => parent.label,
+            Self::Parent { parent, .. } => parent.label,
         }
     }
 
     fn packs(&self) -> &[PackRecord] {
         match self {
             Self::Basis { basis, .. } => basis.packs(),
-            Self::Parent(parent) => parent.packs(),
+            Self::Parent { parent, .. } => parent.packs(),
         }
     }
 
     fn given_up(&self) -> &GivenUp {
         match self {
             Self::Basis { basis, .. } => basis.given_up(),
-            Self::Parent(parent) => parent.given_up(),
+            Self::Parent { parent, .. } => parent.given_up(),
         }
     }
 
@@ -90,9 +97,13 @@ impl BuiltOn {
                 "unchanged pages since {} by the WAL, by their LSN and by their checksum; all were read: {why_all}",
                 basis.label
             ),
-            Self::Parent(parent) => format!(
-                "changed pages since {} by the server's own summaries of its WAL",
-                parent.label
+            Self::Parent { parent, by } => format!(
+                "changed pages since {} by {}",
+                parent.label,
+                match by {
+                    ChangesBy::Server => "the server's own summaries of its WAL",
+                    ChangesBy::Digests => "pgm's digests of its WAL",
+                }
             ),
         }
     }
@@ -108,8 +119,8 @@ pub(super) struct Stored {
     /// Those of earlier backups, on which it is built.
     pub(super) foreign: Vec<PackRecord>,
     pub(super) basis: Option<BasisFacts>,
-    /// Why it was taken in this way.
-    pub(super) reason: String,
+    /// Why it was taken in this way; `None` for a full one, as asked.
+    pub(super) reason: Option<String>,
     pub(super) reused: ReusedSize,
     pub(super) totals: ManifestTotals,
     pub(super) manifest: ObjectChecksum,
@@ -202,7 +213,7 @@ impl Lane {
     pub(super) fn basis(&self) -> Option<&Basis> {
         match self.built_on.get()?.as_ref().ok()? {
             BuiltOn::Basis { basis, .. } => Some(basis),
-            BuiltOn::Parent(_) => None,
+            BuiltOn::Parent { .. } => None,
         }
     }
 
@@ -214,6 +225,14 @@ impl Lane {
         self.collector.file(number, header.clone())
     }
 
+    /// How long a file was in the backup before, of which only changed pages are wanted.
+    pub(super) fn bytes_before(&self, path: &FilePath) -> Option<u64> {
+        match self.built_on.get()?.as_ref().ok()? {
+            BuiltOn::Parent { parent, .. } => Some(parent.file(path)?.size),
+            BuiltOn::Basis { .. } => None,
+        }
+    }
+
     /// A file comes by of which only changed pages follow; gives how long it was in the backup before.
     pub(super) fn begin_changed(
         &self,
@@ -221,7 +240,7 @@ impl Lane {
         header: &FileHeader,
         changed: &ChangedPages,
     ) -> Result<u64> {
-        let Some(Ok(BuiltOn::Parent(parent))) = self.built_on.get() else {
+        let Some(Ok(BuiltOn::Parent { parent, .. })) = self.built_on.get() else {
             return Err(bad(format!("only pages of {} come", header.path)));
         };
         let Some(before) = parent.file(&header.path) else {
@@ -347,10 +366,10 @@ impl Lane {
                     packs_given_up: built_on.given_up().count(),
                 };
                 let reason = built_on.reason();
-                (Some((facts, built_on)), reason)
+                (Some((facts, built_on)), Some(reason))
             }
-            Some(Err(why)) => (None, format!("a full one: {why}")),
-            None => (None, FULL_AS_ASKED.to_owned()),
+            Some(Err(why)) => (None, Some(format!("a full one: {why}"))),
+            None => (None, None),
         };
         let before: HashSet<_> = basis
             .iter()

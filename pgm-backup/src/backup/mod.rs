@@ -14,6 +14,7 @@ mod collect;
 mod compact;
 mod copy;
 mod feed;
+mod files;
 mod fill;
 mod lane;
 mod lanes;
@@ -23,10 +24,12 @@ mod page;
 mod parent;
 mod pipeline;
 mod publish;
+mod read;
 mod resume;
 #[cfg(test)]
 mod script;
 mod server_manifest;
+mod source;
 mod start;
 mod store_again;
 mod tar;
@@ -37,7 +40,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgm_proto::{BackupPages, Checkpoint, Client, ServerCompression, ServerName};
+use pgm_proto::{BackupPages, Checkpoint, Client, ConnInfo, ServerCompression, ServerName};
 use pgm_storage::Cancel;
 
 use crate::catalog::{self, BackupEntry, BackupWal};
@@ -53,12 +56,12 @@ use lanes::Lanes;
 use native::WhyNot;
 use publish::Beginning;
 use resume::{FRAMES_MAX, Reusable};
-use start::{identify, start};
+use start::{Now, identify, start};
 
 pub use await_wal::{Coverage, NoArchive, WalCoverage};
 pub use compact::Compaction;
-pub use native::IncrementalSource;
 pub use resume::Resume;
+pub use source::BackupSource;
 pub use target::{BackupOutcome, BackupTarget};
 
 /// How a backup is to be taken.
@@ -78,8 +81,10 @@ pub struct BackupRequest {
     pub server_compression: ServerCompression,
     /// Whether pages that have not changed since the backup before are stored again.
     pub incremental: Incremental,
-    /// How an incremental one learns what has changed.
-    pub source: IncrementalSource,
+    /// How the data is read.
+    pub source: BackupSource,
+    /// How an ordinary session is opened, to the same server; without it, its files are not read where they are.
+    pub sql: Option<ConnInfo>,
     /// When an incremental one stores again what it needs of an old pack.
     pub compaction: Compaction,
     /// Whether it goes on from a backup that was interrupted.
@@ -114,7 +119,8 @@ impl Default for BackupRequest {
             max_rate_kib: None,
             server_compression: ServerCompression::NONE,
             incremental: Incremental::Never,
-            source: IncrementalSource::Auto,
+            source: BackupSource::Auto,
+            sql: None,
             compaction: Compaction::default(),
             resume: Resume::IfPossible,
             discard: Cancel::new(),
@@ -139,26 +145,43 @@ pub fn backup(
     let locked = Lanes::of(targets)
         .step(|target| Locked::take(target, server, request.resume, frames_max))?;
     let now = identify(cx, client, server)?;
+    let files = files::find(cx, client, (server, &now), request)?;
     let lanes = begin(locked, server, &now.facts, &request.discard)?;
+    let (beginning, copied) = match files {
+        Some(Ok(files)) => files.copy(cx, lanes, targets, (server, &now), request)?,
+        Some(Err(why_not)) => {
+            let (beginning, copied) = stream(cx, client, lanes, targets, (server, &now), request)?;
+            let note = why_not.note();
+            (Beginning { note, ..beginning }, copied)
+        }
+        None => stream(cx, client, lanes, targets, (server, &now), request)?,
+    };
+    let outcomes = finish(cx, targets, request, &beginning, copied)?;
+    Ok(outcomes.into_outcomes())
+}
+
+/// Takes a backup from what the server sends, but for its publication.
+fn stream(
+    cx: &Context,
+    client: &mut Client,
+    lanes: Lanes<Lane>,
+    targets: &[BackupTarget<'_>],
+    now: (&ServerName, &Now),
+    request: &BackupRequest,
+) -> Result<(Beginning, Copied)> {
     let mut offered = match request.incremental {
         Incremental::Never => None,
-        Incremental::IfPossible => Some(native::offer(
-            cx,
-            client,
-            &lanes,
-            targets,
-            (server, &now),
-            request,
-        )?),
+        Incremental::IfPossible => Some(native::offer(cx, client, &lanes, targets, now, request)?),
     };
+    let (server, now) = now;
     let pages = native::pages(offered.as_ref());
-    let first = start(cx, client, &now, request, pages);
+    let first = start(cx, client, now, request, pages);
     let again = first
         .as_ref()
         .is_err_and(|error| native::take_back(&mut offered, error));
     let mut started = if again {
         drop(first);
-        start(cx, client, &now, request, BackupPages::All)?
+        start(cx, client, now, request, BackupPages::All)?
     } else {
         first?
     };
@@ -182,8 +205,7 @@ pub fn backup(
         options,
         &request.discard,
     )?;
-    let outcomes = finish(cx, targets, request, &beginning, copied)?;
-    Ok(outcomes.into_outcomes())
+    Ok((beginning, copied))
 }
 
 /// Begins a backup under one label in all targets.

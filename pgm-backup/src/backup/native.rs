@@ -14,31 +14,22 @@ use pgm_proto::{BackupPages, Client, ServerName};
 
 use super::BackupRequest;
 use super::basis::is_damaged;
-use super::lane::{BuiltOn, Lane};
+use super::compact::Compaction;
+use super::lane::{BuiltOn, ChangesBy, Lane};
 use super::lanes::Lanes;
 use super::parent::{MEMORY_MAX, Parent};
+use super::source::BackupSource;
 use super::start::Now;
 use super::target::BackupTarget;
 use crate::catalog::{BackupEntry, BackupStatus};
 use crate::context::{Context, Phase};
 use crate::error::{Error, Result};
 use crate::repository::Repository;
+use crate::restore::backup_manifest;
 
 /// The first major version that sends changed pages only.
 const MAJOR_MIN: u32 = 17;
 const REASON_CHARS_MAX: usize = 1000;
-
-/// How the server is asked for what an incremental backup does not have yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum IncrementalSource {
-    /// For changed pages only where that is possible, else for everything.
-    #[default]
-    Auto,
-    /// For everything: pages that have not changed are recognised as they go by.
-    Stream,
-    /// For changed pages only. Where that is not possible, the backup is taken in another way, with a warning.
-    Native,
-}
 
 /// A parent that the server has accepted so far, in every open lane.
 #[derive(Debug)]
@@ -64,10 +55,10 @@ enum Weight {
 pub(super) type Offered = std::result::Result<Offer, WhyNot>;
 
 impl WhyNot {
-    fn new(reason: impl Into<String>, source: IncrementalSource) -> Self {
+    fn new(reason: impl Into<String>, source: BackupSource) -> Self {
         let weight = match source {
-            IncrementalSource::Native => Weight::Warning,
-            IncrementalSource::Auto | IncrementalSource::Stream => Weight::Note,
+            BackupSource::Native => Weight::Warning,
+            BackupSource::Auto | BackupSource::Local | BackupSource::Stream => Weight::Note,
         };
         Self {
             reason: reason.into(),
@@ -106,43 +97,69 @@ pub(super) fn offer(
 ) -> Result<Offered> {
     let ((server, now), source) = (now, request.source);
     let no = |reason: String| Ok(Err(WhyNot::new(reason, source)));
-    if source == IncrementalSource::Stream {
+    if source == BackupSource::Stream {
         return no("the source `stream` was asked for".to_owned());
     }
     if let Some(reason) = incapable(client, now)? {
         return no(reason);
     }
+    let found = match find(cx, lanes, targets, (server, now), request.compaction)? {
+        Ok(found) => found,
+        Err(reason) => return no(reason),
+    };
+    let first = lanes.open().next();
+    let Some(first) = first.and_then(|(number, _)| targets.get(number)) else {
+        return no("there is no repository".to_owned());
+    };
+    let uploaded = upload(client, first.repository, &found.entry)?;
+    Ok(uploaded.map(|()| Offer {
+        parents: found.parents,
+    }))
+}
+
+/// A backup that all open lanes have, and its places in each of them.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) entry: BackupEntry,
+    parents: BTreeMap<usize, Parent>,
+}
+
+/// Looks for the newest backup that can be a parent, or finds out why there is none.
+pub(super) fn find(
+    cx: &Context,
+    lanes: &Lanes<Lane>,
+    targets: &[BackupTarget<'_>],
+    now: (&ServerName, &Now),
+    compaction: Compaction,
+) -> Result<std::result::Result<Found, String>> {
+    let (server, now) = now;
     cx.report(Phase::Plan, 0, None, "the backup before");
     let open: Vec<usize> = lanes.open().map(|(number, _)| number).collect();
     let repositories = open.iter().filter_map(|number| targets.get(*number));
     let repositories: Vec<&Repository> = repositories.map(|target| target.repository).collect();
     let entry = match parent(&repositories, server, now) {
         Ok(Ok(entry)) => entry,
-        Ok(Err(reason)) => return no(reason),
-        Err(error) => return no(error.to_string()),
+        Ok(Err(reason)) => return Ok(Err(reason)),
+        Err(error) => return Ok(Err(error.to_string())),
     };
     let mut parents = BTreeMap::new();
     let memory_max = MEMORY_MAX / open.len().max(1);
     for (number, repository) in open.into_iter().zip(&repositories) {
         cx.check_cancel()?;
         match own_entry(repository, &entry)
-            .and_then(|own| Parent::read(repository, &own, memory_max, request.compaction))
+            .and_then(|own| Parent::read(repository, &own, memory_max, compaction))
         {
             Ok(Some(parent)) => parents.insert(number, parent),
             Ok(None) => {
                 let label = entry.label;
-                return no(format!(
+                return Ok(Err(format!(
                     "backup {label} has too many files to know them all"
-                ));
+                )));
             }
-            Err(error) => return no(error.to_string()),
+            Err(error) => return Ok(Err(error.to_string())),
         };
     }
-    let Some(first) = repositories.first() else {
-        return no("there is no repository".to_owned());
-    };
-    let uploaded = upload(client, first, &entry)?;
-    Ok(uploaded.map(|()| Offer { parents }))
+    Ok(Ok(Found { entry, parents }))
 }
 
 /// Which pages the server is asked for.
@@ -167,13 +184,24 @@ pub(super) fn take_back(offered: &mut Option<Offered>, error: &Error) -> bool {
 
 impl Offer {
     /// Builds the backup on the parent in every lane.
-    pub(super) fn build(mut self, lanes: Lanes<Lane>) -> Lanes<Lane> {
-        for (number, lane) in lanes.open() {
-            if let Some(parent) = self.parents.remove(&number) {
-                lane.build_on(Ok(BuiltOn::Parent(parent)));
-            }
-        }
+    pub(super) fn build(self, lanes: Lanes<Lane>) -> Lanes<Lane> {
+        build(self.parents, &lanes, ChangesBy::Server);
         lanes
+    }
+}
+
+impl Found {
+    /// Builds the backup on the parent in every lane.
+    pub(super) fn build(self, lanes: &Lanes<Lane>) {
+        build(self.parents, lanes, ChangesBy::Digests);
+    }
+}
+
+fn build(mut parents: BTreeMap<usize, Parent>, lanes: &Lanes<Lane>, by: ChangesBy) {
+    for (number, lane) in lanes.open() {
+        if let Some(parent) = parents.remove(&number) {
+            lane.build_on(Ok(BuiltOn::Parent { parent, by }));
+        }
     }
 }
 
@@ -258,8 +286,6 @@ fn why_not(entry: &BackupEntry, now: &Now) -> Option<String> {
         ))
     } else if entry.status != BackupStatus::Complete {
         Some(format!("backup {label} has damaged pages"))
-    } else if entry.server_manifest.is_none() {
-        Some(format!("backup {label} has no manifest of the server's"))
     } else {
         None
     }
@@ -287,8 +313,17 @@ fn upload(
         Ok(upload) => upload,
         Err(error) => return refused(error),
     };
-    match repository.server_manifest(entry, &mut upload) {
-        Ok(_) => match upload.finish() {
+    let written = match entry.server_manifest {
+        Some(_) => {
+            let written = repository.server_manifest(entry, &mut upload);
+            written.map(drop).map_err(|error| error.to_string())
+        }
+        // Of a backup whose files were read where they are: as the server would have written it.
+        None => backup_manifest::compose_names(repository, entry, &mut upload)
+            .map_err(|error| error.to_string()),
+    };
+    match written {
+        Ok(()) => match upload.finish() {
             Ok(()) => Ok(Ok(())),
             Err(error) => refused(error),
         },
@@ -296,7 +331,7 @@ fn upload(
         Err(error) => {
             upload.give_up("the manifest cannot be read")?;
             Ok(Err(WhyNot {
-                reason: error.to_string(),
+                reason: error,
                 weight: Weight::Warning,
             }))
         }

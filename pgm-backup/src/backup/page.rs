@@ -68,6 +68,15 @@ pub(super) fn is_unchanged(page: &[u8], block: u32, since: Lsn) -> bool {
         && half(CHECKSUM_AT.start) == checksum(page, block)
 }
 
+/// Whether nothing is wrong with `page`, block `block` of its relation: it was never written, it has changed since `since`, so that
+/// replay writes all of it again, or its checksum is right. What BASE_BACKUP asks, too (`verify_page_checksum` in `basebackup.c`).
+pub(super) fn is_sound(page: &[u8; PAGE_BYTES], block: u32, since: Lsn) -> bool {
+    let half = |at: usize| u16::from_le_bytes([page[at], page[at + 1]]);
+    let word = |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
+    let lsn = Lsn::new(u64::from(word(0)) << 32 | u64::from(word(4)));
+    half(14) == 0 || lsn >= since || half(CHECKSUM_AT.start) == checksum(page, block)
+}
+
 /// The checksum that `page` should have as block `block` of its relation.
 fn checksum(page: &[u8; PAGE_BYTES], block: u32) -> u16 {
     let mut sums = OFFSETS;
@@ -117,6 +126,19 @@ pub(super) fn sealed_page(lsn: Lsn, block: u32, fill: u8) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_is_sound_when_it_is_new_newer_or_has_its_checksum() {
+        let since = Lsn::new(0x500);
+        let sound = |page: &[u8], block| is_sound(page.try_into().unwrap(), block, since);
+        let mut page = sealed_page(Lsn::new(0x4F8), 7, 0xA5);
+        assert!(sound(&page, 7));
+        page[5000] ^= 1;
+        assert!(!sound(&page, 7));
+        let mut newer = sealed_page(since, 7, 0xA5);
+        newer[5000] ^= 1;
+        assert!(sound(&newer, 7) && sound(&[0; PAGE_BYTES], 7));
+    }
 
     #[test]
     fn a_page_counts_as_unchanged_when_it_is_whole_and_older() {

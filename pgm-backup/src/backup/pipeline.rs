@@ -20,6 +20,7 @@ use pgm_storage::{Cancel, FRAME_RAW_MAX};
 
 use super::lane::Lane;
 use super::lanes::Lanes;
+use super::read::Planned;
 use super::worker::Worker;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -34,6 +35,8 @@ const CANCEL_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct FrameBuffer {
     pub(super) bytes: Vec<u8>,
     pub(super) pieces: Vec<Piece>,
+    /// What the worker puts behind `bytes` before it compresses them.
+    pub(super) planned: Vec<Planned>,
 }
 
 /// A run of a file's bytes within a frame.
@@ -63,6 +66,8 @@ pub(super) struct Exchange {
 
 #[derive(Debug)]
 struct State {
+    /// How many there are.
+    buffers: usize,
     free: Vec<FrameBuffer>,
     full: VecDeque<FrameBuffer>,
     phase: Phase,
@@ -148,7 +153,14 @@ impl FrameBuffer {
         Self {
             bytes: Vec::new(),
             pieces: Vec::new(),
+            planned: Vec::new(),
         }
+    }
+
+    /// How many bytes it has with those that are planned.
+    pub(super) fn length(&self) -> usize {
+        let last = self.pieces.last();
+        last.map_or(0, |piece| piece.start as usize + piece.length as usize)
     }
 }
 
@@ -156,9 +168,10 @@ impl Exchange {
     fn new(buffers: usize) -> Self {
         let buffer = || FrameBuffer {
             bytes: Vec::with_capacity(FRAME_RAW_MAX),
-            pieces: Vec::new(),
+            ..FrameBuffer::new()
         };
         let state = State {
+            buffers,
             free: std::iter::repeat_with(buffer).take(buffers).collect(),
             full: VecDeque::with_capacity(buffers),
             phase: Phase::Running,
@@ -177,6 +190,17 @@ impl Exchange {
 
     /// An empty buffer, as soon as there is one.
     pub(super) fn take_free(&self, cx: &Context) -> Result<FrameBuffer> {
+        self.wait_until(cx, |state| state.free.pop())
+    }
+
+    /// Waits until all that was handed on is stored; who calls it has no buffer.
+    pub(super) fn wait_stored(&self, cx: &Context) -> Result<()> {
+        self.wait_until(cx, |state| {
+            (state.free.len() == state.buffers).then_some(())
+        })
+    }
+
+    fn wait_until<T>(&self, cx: &Context, ready: impl Fn(&mut State) -> Option<T>) -> Result<T> {
         let mut state = self.lock();
         loop {
             cx.check_cancel()?;
@@ -184,8 +208,8 @@ impl Exchange {
                 // The worker's error is the one that is reported.
                 return Err(Error::Cancelled);
             }
-            if let Some(buffer) = state.free.pop() {
-                return Ok(buffer);
+            if let Some(found) = ready(&mut state) {
+                return Ok(found);
             }
             let waited = self.freed.wait_timeout(state, CANCEL_EVERY);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;

@@ -23,6 +23,8 @@ const DATA_CORRUPTED: &str = "XX001";
 /// How long deletions of other backups are waited for.
 const DELETIONS_MAX: Duration = Duration::from_mins(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Why a backup is a full one when nobody asked for less.
+const FULL_AS_ASKED: &str = "BASE_BACKUP needs no more than the replication attribute";
 const WARNINGS_MAX: usize = 200;
 const WARNING_CHARS_MAX: usize = 1000;
 
@@ -35,7 +37,9 @@ pub(super) struct Beginning {
     pub(super) start_lsn: Lsn,
     pub(super) tablespaces: Vec<TablespaceEntry>,
     pub(super) sent: Sent,
-    pub(super) pages: BackupPages,
+    pub(super) method: BackupMethod,
+    /// How the files were read, or why in no better way; empty when nobody asked.
+    pub(super) note: String,
     /// What a person must know of how it began.
     pub(super) warnings: Vec<String>,
 }
@@ -50,7 +54,11 @@ impl Beginning {
             start_lsn: started.stream.start_lsn(),
             tablespaces: started.tablespaces(),
             sent: started.sent.clone(),
-            pages: started.pages,
+            method: match started.pages {
+                BackupPages::All => BackupMethod::BaseBackup,
+                BackupPages::Changed => BackupMethod::BaseBackupIncremental,
+            },
+            note: String::new(),
             warnings: Vec::new(),
         }
     }
@@ -68,9 +76,15 @@ pub(super) struct Ending {
 
 /// What the whole stream told; fails if the server did not end the backup well.
 pub(super) fn ending(beginning: &Beginning, said: Said) -> Result<Ending> {
-    let Said { end, label_file } = said;
+    let Said {
+        end,
+        label_file,
+        warnings: ours,
+        damaged,
+    } = said;
     let status = match end.failure {
-        None => BackupStatus::Complete,
+        None if damaged.is_empty() => BackupStatus::Complete,
+        None => BackupStatus::DamagedPages,
         Some(failure) if failure.sqlstate == DATA_CORRUPTED => BackupStatus::DamagedPages,
         Some(failure) => return Err(pgm_proto::Error::from(failure).into()),
     };
@@ -86,7 +100,13 @@ pub(super) fn ending(beginning: &Beginning, said: Said) -> Result<Ending> {
     }
     Ok(Ending {
         status,
-        warnings: [beginning.warnings.clone(), warnings(&end.notices, status)].concat(),
+        warnings: [
+            beginning.warnings.clone(),
+            warnings(&end.notices, status),
+            ours,
+            damaged,
+        ]
+        .concat(),
         end_lsn: end.end_lsn,
         start_facts: start_facts(&label_text),
         stopped: Timestamp::now(),
@@ -111,11 +131,8 @@ pub(super) fn entry(
             Some(_) => BackupKind::Incremental,
             None => BackupKind::Full,
         },
-        method: match beginning.pages {
-            BackupPages::All => BackupMethod::BaseBackup,
-            BackupPages::Changed => BackupMethod::BaseBackupIncremental,
-        },
-        reason: stored.reason.clone(),
+        method: beginning.method,
+        reason: reason(stored.reason.as_deref(), beginning),
         status: ending.status,
         warnings: ending.warnings.clone(),
         system_id: beginning.facts.system_id,
@@ -143,6 +160,19 @@ pub(super) fn entry(
         tablespaces: beginning.tablespaces.clone(),
         manifest: stored.manifest,
         server_manifest: stored.server_manifest,
+    }
+}
+
+/// Why the backup was taken in this way, for people.
+fn reason(kind: Option<&str>, beginning: &Beginning) -> String {
+    let kind = match (kind, beginning.method) {
+        (None, BackupMethod::Files) => "a full one, as asked",
+        (None, _) => FULL_AS_ASKED,
+        (Some(kind), _) => kind,
+    };
+    match beginning.note.as_str() {
+        "" => kind.to_owned(),
+        note => format!("{kind}; {note}"),
     }
 }
 
@@ -215,9 +245,7 @@ fn warnings(notices: &[ServerNotice], status: BackupStatus) -> Vec<String> {
         texts.push(format!("and {more} more"));
     }
     if status == BackupStatus::DamagedPages {
-        texts.push(
-            "the server found pages whose checksum is wrong, and sent them as they are".into(),
-        );
+        texts.push("pages were found whose checksum is wrong, and stored as they are".into());
     }
     texts
 }

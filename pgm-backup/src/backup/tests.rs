@@ -12,7 +12,7 @@ use super::script::{
     Script, Step, backup_end, data_directory, directory, end, file, header, link, pattern,
 };
 use super::*;
-use crate::catalog::{BackupStatus, DataChecksums, Sent, TablespaceEntry};
+use crate::catalog::{BackupMethod, BackupStatus, DataChecksums, Sent, TablespaceEntry};
 use crate::error::Error;
 use crate::manifest::{FileEntry, ManifestEntry};
 use crate::repository::{Repository, ServerFacts, layout};
@@ -45,7 +45,8 @@ fn beginning() -> Beginning {
             segment_bytes: 16 << 20,
         },
         sent: Sent::Plain,
-        pages: BackupPages::All,
+        method: BackupMethod::BaseBackup,
+        note: String::new(),
         warnings: Vec::new(),
         data_checksums: DataChecksums::On,
         timeline: TimelineId::FIRST,

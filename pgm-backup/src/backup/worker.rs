@@ -12,6 +12,7 @@ use super::lane::Lane;
 use super::lanes::Lanes;
 use super::open_pack::OpenPack;
 use super::pipeline::{Exchange, FrameBuffer, PIECES_MAX, Piece};
+use super::read;
 use crate::error::{Error, Result};
 use crate::repository::frame_list::FrameKey;
 
@@ -62,8 +63,8 @@ impl<'a> Worker<'a> {
     /// Works until the feeder is done or somebody failed.
     pub(super) fn work(&mut self, exchange: &Exchange) -> Result<()> {
         while let Some(mut frame) = exchange.take_full() {
+            read::fill(&mut frame)?;
             self.store(&frame)?;
-            frame.bytes.clear();
             frame.pieces.clear();
             exchange.give_free(frame);
         }

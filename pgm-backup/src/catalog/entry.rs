@@ -115,6 +115,8 @@ pub enum BackupMethod {
     /// BASE_BACKUP with INCREMENTAL: the server sent the pages that its WAL summaries name. `pg_manifest` lists what it sent, not
     /// what is restored.
     BaseBackupIncremental,
+    /// Files of the server were read on its host, between the functions that begin and end a backup. There is no `pg_manifest`.
+    Files,
 }
 
 /// Whether the server sent what it should.

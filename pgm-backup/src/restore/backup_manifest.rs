@@ -3,7 +3,7 @@
 //! What the server sent describes what is restored, and is given back verbatim, but for an incremental backup that the server
 //! itself made: its manifest lists the pieces that came (`INCREMENTAL.16384`). Then this one is written from ours, as
 //! `pg_combinebackup` writes one: the same lines for the same files, and for those put together the checksums found while they
-//! were.
+//! were. It is written from ours, too, for a backup whose files were read where they are: there was no server to write one.
 //!
 //! ```text
 //! { "PostgreSQL-Backup-Manifest-Version": 2,
@@ -31,10 +31,17 @@ use crate::error::Error;
 use crate::manifest::{FileEntry, ManifestEntry, ManifestReader};
 use crate::repository::Repository;
 
+/// The first major version that knows version 2 of manifests.
+const VERSION_2_SINCE: u32 = 17;
 /// Lines are written in pieces of at least so many bytes.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Writes the manifest, if the server sent one. `found` are the checksums of the files of which our manifest has none, in its
+/// Whether what is restored of a backup gets a manifest.
+pub(super) fn is_written(entry: &BackupEntry) -> bool {
+    entry.server_manifest.is_some() || entry.method == BackupMethod::Files
+}
+
+/// Writes the manifest, if there is to be one. `found` are the checksums of the files of which our manifest has none, in its
 /// order.
 pub(super) fn write(
     repository: &Repository,
@@ -43,15 +50,27 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> Result<(), RestoreError> {
     match (entry.server_manifest, entry.method) {
-        (None, _) => Ok(()),
+        (None, BackupMethod::BaseBackup | BackupMethod::BaseBackupIncremental) => Ok(()),
         (Some(_), BackupMethod::BaseBackup) => {
             repository.server_manifest(entry, out)?;
             Ok(())
         }
-        (Some(_), BackupMethod::BaseBackupIncremental) => {
+        (Some(_), BackupMethod::BaseBackupIncremental) | (_, BackupMethod::Files) => {
+            let found = &mut found.iter().copied();
             compose(entry, repository.manifest(entry)?, found, out)
         }
     }
+}
+
+/// Writes a manifest from which a server of the same version learns which files a backup has, and from where on WAL counts as later: what it
+/// takes to build an incremental one on it. Checksums that are not known are wrong in it; the server does not look at them.
+pub(crate) fn compose_names(
+    repository: &Repository,
+    entry: &BackupEntry,
+    out: &mut dyn Write,
+) -> Result<(), RestoreError> {
+    let unknown = &mut std::iter::repeat(0);
+    compose(entry, repository.manifest(entry)?, unknown, out)
 }
 
 /// How many bytes [`write()`] writes.
@@ -63,7 +82,7 @@ pub(super) fn bytes(
     match entry.method {
         BackupMethod::BaseBackup => Ok(repository.server_manifest_bytes(entry)?),
         BackupMethod::BaseBackupIncremental if entry.server_manifest.is_none() => Ok(None),
-        BackupMethod::BaseBackupIncremental => {
+        BackupMethod::BaseBackupIncremental | BackupMethod::Files => {
             let mut counted = Counted(0);
             write(repository, entry, found, &mut counted)?;
             Ok(Some(counted.0))
@@ -87,7 +106,7 @@ impl Write for Counted {
 fn compose(
     entry: &BackupEntry,
     manifest: ManifestReader,
-    found: &[u32],
+    found: &mut dyn Iterator<Item = u32>,
     out: &mut dyn Write,
 ) -> Result<(), RestoreError> {
     let mut lines = Lines {
@@ -95,11 +114,7 @@ fn compose(
         digest: Digest::new(&SHA256),
         text: String::new(),
     };
-    let mut found = found.iter().copied();
-    lines.text = format!(
-        "{{ \"PostgreSQL-Backup-Manifest-Version\": 2,\n\"System-Identifier\": {},\n\"Files\": [",
-        entry.system_id
-    );
+    lines.text = head(entry);
     let mut separator = "\n";
     for line in manifest {
         let ManifestEntry::File(file) = line? else {
@@ -128,6 +143,16 @@ fn compose(
     let digest = hex(digest.finish().as_ref());
     out.write_all(format!("\"Manifest-Checksum\": \"{digest}\"}}\n").as_bytes())
         .map_err(unwritable)
+}
+
+/// The lines before the files.
+fn head(entry: &BackupEntry) -> String {
+    let version = if entry.version.major() < VERSION_2_SINCE {
+        "1,".to_owned()
+    } else {
+        format!("2,\n\"System-Identifier\": {},", entry.system_id)
+    };
+    format!("{{ \"PostgreSQL-Backup-Manifest-Version\": {version}\n\"Files\": [")
 }
 
 /// Lines on their way out, and their digest.

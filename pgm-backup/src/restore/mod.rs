@@ -7,7 +7,7 @@
 //! caller gives (`pgm-cli wal get …`), and in `pg_wal` the segments that the backup needs to become consistent, so that
 //! `pg_verifybackup` finds everything it looks for.
 
-mod backup_manifest;
+pub(crate) mod backup_manifest;
 mod destination;
 mod dispatch;
 mod elsewhere;

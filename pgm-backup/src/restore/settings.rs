@@ -25,7 +25,7 @@ pub(super) fn write(
     found: &[u32],
 ) -> Result<(), RestoreError> {
     let folder = roots.data_path();
-    if plan.entry.server_manifest.is_some() {
+    if backup_manifest::is_written(&plan.entry) {
         let path = folder.join(BACKUP_MANIFEST);
         let mut file = new_file(&path)?;
         backup_manifest::write(repository, &plan.entry, found, &mut file)?;

@@ -1,23 +1,26 @@
-//! `--source`: how an incremental backup learns what has changed.
+//! `--source`: how a server's data is read for a backup.
 
 use clap::ValueEnum;
 use pgm_mgmt::BackupSource;
 
-/// How an incremental backup learns what has changed.
+/// How a server's data is read for a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SourceChoice {
-    /// From the server where that is possible, else while everything is sent
+    /// The first of the others that is possible
     Auto,
-    /// Everything is sent, and what has not changed is not stored
-    Stream,
-    /// The server sends what has changed by its own summaries of its WAL (summarize_wal)
+    /// The server's files are read where they are, on the daemon's host
+    Local,
+    /// Incremental: the server sends what has changed by its own summaries of its WAL (summarize_wal)
     Native,
+    /// The server sends everything, and what has not changed is not stored
+    Stream,
 }
 
 impl From<SourceChoice> for BackupSource {
     fn from(choice: SourceChoice) -> Self {
         match choice {
             SourceChoice::Auto => Self::Auto,
+            SourceChoice::Local => Self::Local,
             SourceChoice::Stream => Self::Stream,
             SourceChoice::Native => Self::Native,
         }

@@ -254,9 +254,9 @@ settings! {
         /// How the server (PostgreSQL 15 or newer) compresses what it sends for a backup, where the network is slow: zstd:-100 to zstd:19,
         /// lz4, gzip:1 to gzip:9. It is stored as the repositories say all the same.
         server_compression: ServerCompression = Is("none"), Live;
-        /// How incremental backups learn what has changed: native, from the server's own summaries of its WAL (PostgreSQL 17 or newer, with
-        /// summarize_wal), so that only changed pages are read and sent; stream, from pgm's, while everything is sent; auto, native
-        /// where that is possible.
+        /// How the server's data is read: local, its files where they are, on this host, by several threads and without the server; native, incremental
+        /// backups from changed pages that the server sends (PostgreSQL 17 or newer, with summarize_wal); stream, everything is sent by
+        /// the server; auto, the first of these that is possible.
         backup_source: BackupSource = Is("auto"), Live;
         /// Of an old pack of which an incremental backup needs at most so many percent, it stores these again, so that the pack
         /// can go; 0: never.

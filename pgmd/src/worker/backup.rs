@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use pgm_backup::backup::{BackupOutcome, BackupTarget};
 use pgm_backup::catalog::Sent;
-use pgm_backup::{BackupRequest, Compaction, Incremental, IncrementalSource, Repository, Resume};
+use pgm_backup::{BackupRequest, Compaction, Incremental, Repository, Resume};
 use pgm_mgmt::{
     BackupOptions, BackupSource, BackupSummary, Error, ErrorCode, Response, UnreadableRepository,
 };
-use pgm_proto::{Checkpoint, Client, Session};
+use pgm_proto::{Checkpoint, Client, ConnInfo, Session};
 use pgm_wal::Spool;
 use pgm_wal::archive::Archive;
 use tracing::{error, info};
@@ -68,7 +68,7 @@ fn take(
         compaction: Compaction {
             needed_percent_max: *compact_below,
         },
-        ..request(link, options)
+        ..request(link, options, &conninfo)
     };
     let spool = || {
         Spool::open(&description.spool).map_err(|error| Error {
@@ -138,8 +138,9 @@ fn take(
     Ok(Response::BackedUp(BackupSummary { left_out, ..taken }))
 }
 
-fn request(link: &Link, options: &BackupOptions) -> BackupRequest {
+fn request(link: &Link, options: &BackupOptions, conninfo: &ConnInfo) -> BackupRequest {
     BackupRequest {
+        sql: Some(conninfo.clone()),
         checkpoint: if options.spread_checkpoint {
             Checkpoint::Spread
         } else {
@@ -153,9 +154,10 @@ fn request(link: &Link, options: &BackupOptions) -> BackupRequest {
             Incremental::Never
         },
         source: match options.source.unwrap_or_default() {
-            BackupSource::Auto => IncrementalSource::Auto,
-            BackupSource::Stream => IncrementalSource::Stream,
-            BackupSource::Native => IncrementalSource::Native,
+            BackupSource::Auto => pgm_backup::BackupSource::Auto,
+            BackupSource::Local => pgm_backup::BackupSource::Local,
+            BackupSource::Stream => pgm_backup::BackupSource::Stream,
+            BackupSource::Native => pgm_backup::BackupSource::Native,
         },
         resume: if options.no_resume {
             Resume::Never

@@ -6,9 +6,10 @@ use super::*;
 use crate::backup::basis::SourceKind;
 use crate::backup::changed::changed_file;
 use crate::backup::compact::Compaction;
+use crate::backup::lane::ChangesBy;
 use crate::backup::parent::{MEMORY_MAX, Parent};
 use crate::backup::start::Now;
-use crate::catalog::{BackupKind, BackupMethod};
+use crate::catalog::BackupKind;
 use pgm_proto::BackupPages;
 
 const PAGE: usize = 8192;
@@ -36,11 +37,14 @@ fn take_with(
     let locked = Lanes::of(&targets)
         .step(|target| Locked::take(target, &server(), request.resume, FRAMES_MAX))?;
     let mut beginning = beginning();
-    beginning.pages = BackupPages::Changed;
+    beginning.method = BackupMethod::BaseBackupIncremental;
     let lanes = begin(locked, &server(), &beginning.facts, &request.discard)?;
     let parent = Parent::read(repository, before, MEMORY_MAX, request.compaction)?.unwrap();
     let (_, lane) = lanes.open().next().unwrap();
-    lane.build_on(Ok(BuiltOn::Parent(parent)));
+    lane.build_on(Ok(BuiltOn::Parent {
+        parent,
+        by: ChangesBy::Server,
+    }));
     let announced = Announced {
         pages: BackupPages::Changed,
         tablespaces: vec![TABLESPACE],

@@ -48,16 +48,18 @@ macro_rules! choice {
 }
 
 choice! {
-    /// How an incremental backup learns what has changed.
+    /// How a server's data is read.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub enum BackupSource ("source") {
-        /// From the server where that is possible, else from what it sends.
+        /// The first of the others that is possible.
         #[default]
         Auto = "auto",
-        /// Everything is read, and what has not changed is not stored.
-        Stream = "stream",
-        /// The server sends changed pages only.
+        /// Its files are read where they are.
+        Local = "local",
+        /// It sends changed pages only.
         Native = "native",
+        /// It sends everything.
+        Stream = "stream",
     }
 }
 
