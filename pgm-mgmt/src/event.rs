@@ -68,6 +68,8 @@ pub enum JobKind {
     Archive,
     /// Removes what has expired.
     Retention,
+    /// Brings a standby's directory up to date.
+    Standby,
 }
 
 impl fmt::Display for JobKind {
@@ -79,6 +81,7 @@ impl fmt::Display for JobKind {
             Self::Verify => "verify",
             Self::Archive => "archive",
             Self::Retention => "retention",
+            Self::Standby => "standby",
         })
     }
 }

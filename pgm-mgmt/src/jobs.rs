@@ -127,6 +127,9 @@ impl Response {
         match self {
             Self::BackedUp(backup) => Some(backup.label.clone()),
             Self::Restored(restored) => Some(restored.directory.clone()),
+            Self::StandbyUpdated(standby) => {
+                Some(format!("{} {}", standby.directory, standby.result.name()))
+            }
             _ => None,
         }
     }

@@ -36,6 +36,7 @@ mod restore;
 mod retention;
 mod role;
 mod settings;
+mod standby;
 mod users;
 mod verify;
 mod window;
@@ -70,6 +71,7 @@ pub use settings::{
     Reloaded, SettingChange, SettingEffect, SettingList, SettingReload, SettingSet, SettingSource,
     SettingValue,
 };
+pub use standby::{StandbyOutcome, StandbyResult, StandbyStatus};
 pub use users::UsersReloaded;
 pub use verify::{
     CheckOutcome, Finding, FindingArea, ListedFiles, ProvenRecovery, TrialCheck, TrialOptions,

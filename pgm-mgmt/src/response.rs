@@ -19,6 +19,7 @@ use crate::marks::{Annotation, BackupMarks};
 use crate::mode::ModeReport;
 use crate::retention::RetentionOutcome;
 use crate::settings::{Reloaded, SettingList, SettingSet};
+use crate::standby::{StandbyOutcome, StandbyStatus};
 use crate::users::UsersReloaded;
 use crate::verify::{Finding, TrialSummary, VerificationSummary, Verified};
 use crate::window::RecoveryWindow;
@@ -44,6 +45,8 @@ pub enum Response {
     Planned(PlannedRestore),
     /// To [`crate::Request::Restore`].
     Restored(RestoreOutcome),
+    /// Of a job that the daemon begins by itself after a backup: no request asks for it.
+    StandbyUpdated(StandbyOutcome),
     /// To [`crate::Request::Delete`].
     Deleted(Deleted),
     /// To [`crate::Request::Retention`].
@@ -179,6 +182,9 @@ pub struct ServerStatus {
     pub damaged_backups: Vec<String>,
     /// Why the repository could not be asked, when it could not.
     pub repository_error: Option<String>,
+    /// The directories that are kept ready to be started as its standbys.
+    #[serde(default)]
+    pub standbys: Vec<StandbyStatus>,
 }
 
 /// What a server's receive worker does.

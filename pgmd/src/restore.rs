@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pgm_backup::restore::{
     self, Boundary, Existing, OtherRepository, Recovery, RestoreError, RestorePlan, RestoreReport,
-    RestoreRequest, RestoreSource, Target, TimelineChoice,
+    RestoreRequest, RestoreSource, StandbySettings, Target, TimelineChoice,
 };
 use pgm_backup::{Context, Repository};
 use pgm_mgmt::{
@@ -84,6 +84,18 @@ impl PreparedRestore {
             others: others.collect(),
             ..self
         }
+    }
+
+    /// The same, into a standby with these settings; its `restore_command` is ours.
+    #[must_use]
+    pub(crate) fn for_standby(mut self, settings: StandbySettings) -> Self {
+        if let Recovery::Command(restore_command) = self.plan.request.recovery {
+            self.plan.request.recovery = Recovery::Standby(StandbySettings {
+                restore_command,
+                ..settings
+            });
+        }
+        self
     }
 
     /// WAL that recovery reads, in bytes.
@@ -210,6 +222,8 @@ pub(crate) fn refusal(error: &RestoreError) -> Error {
         | RestoreError::HistoryMissing { .. } => ErrorCode::TargetUnreachable,
         RestoreError::Tablespace { .. }
         | RestoreError::Directory { .. }
+        | RestoreError::NoStandby { .. }
+        | RestoreError::Override { .. }
         | RestoreError::Running { .. } => ErrorCode::BadValue,
         RestoreError::Damaged { .. } => ErrorCode::Repository,
         _ => ErrorCode::RestoreFailed,

@@ -177,6 +177,20 @@ pub enum RestoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// A directory that is to be kept as a standby is none.
+    #[error("{path} is not a standby: it has no standby.signal; it was promoted, or is another server", path = .path.display())]
+    NoStandby {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file of a standby's own cannot take the place of one of the backup.
+    #[error("{path} cannot take the place of a file of the backup: {reason}", path = .path.display())]
+    Override {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The file system is too small.
     #[error("{path} has {free} bytes free, the backup needs {needed}", path = .path.display())]
     NoSpace {
@@ -284,6 +298,13 @@ impl RestoreError {
                 "stop it: pg_ctl -D {path} stop; if no server runs there, remove {path}/postmaster.pid",
                 path = path.display()
             )),
+            Self::NoStandby { path } => Some(format!(
+                "its data stays as it is; take it out of `standbys`, or remove {} if nobody needs it",
+                path.display()
+            )),
+            Self::Override { .. } => {
+                Some("keep only settings in that folder, such as postgresql.conf and pg_hba.conf".into())
+            }
             Self::NoSpace { .. } => Some("restore onto a larger file system".into()),
             Self::File { source, .. } | Self::Stream { source } => match source.kind() {
                 std::io::ErrorKind::StorageFull => Some("restore onto a larger file system".into()),

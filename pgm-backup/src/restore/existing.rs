@@ -28,7 +28,7 @@ use crate::label::BackupLabel;
 use crate::manifest::{ManifestEntry, ManifestReader};
 
 /// The file that a running server has in its data directory.
-const PID_FILE: &str = "postmaster.pid";
+pub(super) const PID_FILE: &str = "postmaster.pid";
 /// So many links that went are named; the others are only gone.
 const LINKS_TOLD_MAX: usize = 8;
 
@@ -81,7 +81,7 @@ pub(super) fn occupied(data: &Path) -> u64 {
 }
 
 /// Whether nothing of anybody's is there: no folder, an empty one, or one that an interrupted restore left.
-fn is_free(path: &Path) -> Result<bool, RestoreError> {
+pub(super) fn is_free(path: &Path) -> Result<bool, RestoreError> {
     match fs::read_dir(path) {
         Ok(mut entries) => Ok(path.join(MARKER).exists() || entries.next().is_none()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),

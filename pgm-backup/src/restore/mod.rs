@@ -17,6 +17,7 @@ mod existing;
 mod export;
 mod open_file;
 mod outside;
+mod overrides;
 mod pieces;
 mod place;
 mod plan;
@@ -26,6 +27,7 @@ mod roots;
 mod search;
 mod settings;
 mod spans;
+mod standby;
 mod tablespaces;
 mod tar_writer;
 mod target;
@@ -48,12 +50,14 @@ pub use self::existing::Existing;
 pub use self::export::{ExportReport, export};
 pub use self::outside::first_outside;
 pub use self::plan::{plan, plan_export};
+pub use self::standby::{StandbyDirectory, standby_directory};
 pub use self::target::{Boundary, Target, TargetAction, TimelineChoice};
 
 pub(crate) use self::reach::segments;
 
 use self::elsewhere::Elsewhere;
 use self::existing::Removed;
+use self::overrides::Overrides;
 use self::place::{CONTROL_FILE, Placed, Source};
 use self::roots::{Found, Roots};
 use crate::catalog::{BackupEntry, BackupStatus};
@@ -103,8 +107,21 @@ pub struct RestoreRequest {
 pub enum Recovery {
     /// With this `restore_command` (`%f` and `%p` as PostgreSQL takes them), up to the target.
     Command(String),
+    /// As a standby: it stays in recovery, and goes on with what comes later, along whichever timeline.
+    Standby(StandbySettings),
     /// From its own `pg_wal` only: for a stand-alone backup, which is restored to its end.
     None,
+}
+
+/// What a restored standby is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StandbySettings {
+    /// Its `restore_command`.
+    pub restore_command: String,
+    /// Where it streams from; without it it has what the `restore_command` gives.
+    pub primary_conninfo: Option<String>,
+    /// A folder whose files take the place of the backup's: settings of its own.
+    pub overrides: Option<PathBuf>,
 }
 
 /// Where PostgreSQL is told to stop.
@@ -223,6 +240,11 @@ pub fn restore(
     let entry = &plan.entry;
     let manifest = repository.manifest(entry)?;
     let (directory, tablespaces) = (&plan.request.directory, &plan.tablespaces);
+    if let Recovery::Standby(settings) = &plan.request.recovery
+        && let Some(folder) = &settings.overrides
+    {
+        Overrides::read(folder)?;
+    }
     // All are looked at before the first is changed.
     existing::check(
         directory,

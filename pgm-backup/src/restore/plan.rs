@@ -170,7 +170,9 @@ fn choose(
     let mut newer: Option<BackupEntry> = None;
     for entry in candidates {
         let tried = match request.recovery {
-            Recovery::Command(_) => find_way(cx, archive, spool, &entry, newer.as_ref(), request),
+            Recovery::Command(_) | Recovery::Standby(_) => {
+                find_way(cx, archive, spool, &entry, newer.as_ref(), request)
+            }
             Recovery::None => stand_alone(&entry, request),
         };
         match tried {

@@ -5,6 +5,7 @@
 
 use pgm_proto::TimelineId;
 
+use super::StandbySettings;
 use super::target::{Boundary, Target, TargetAction};
 
 /// The file that PostgreSQL reads after `postgresql.conf`.
@@ -26,21 +27,46 @@ pub(super) struct RecoverySettings<'a> {
 ///
 /// Both are bytes: values of settings may be in any encoding.
 pub(super) fn rewrite(existing: &[u8], settings: &RecoverySettings<'_>) -> Vec<u8> {
+    with_lines(existing, &lines(settings), |_| false)
+}
+
+/// The same for a standby. Of where it streams from, what `existing` says stays unless another place is given.
+pub(super) fn rewrite_standby(existing: &[u8], settings: &StandbySettings) -> Vec<u8> {
+    let mut lines = vec![
+        ("restore_command", settings.restore_command.clone()),
+        ("recovery_target_timeline", "latest".to_owned()),
+    ];
+    if let Some(primary) = &settings.primary_conninfo {
+        lines.push(("primary_conninfo", primary.clone()));
+    }
+    with_lines(existing, &written(lines), |name| {
+        name == "primary_conninfo" && settings.primary_conninfo.is_some()
+    })
+}
+
+/// `existing` without recovery settings and those that are `replaced`, and behind it `new`.
+fn with_lines(existing: &[u8], new: &str, replaced: impl Fn(&str) -> bool) -> Vec<u8> {
     let mut text = Vec::with_capacity(existing.len() + 512);
     for line in existing.split_inclusive(|&byte| byte == b'\n') {
-        if !is_recovery_setting(line) {
+        let name = setting_name(line);
+        if !is_recovery_setting(&name) && !replaced(&name) {
             text.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
             text.push(b'\n');
         }
     }
-    text.extend_from_slice(lines(settings).as_bytes());
+    text.extend_from_slice(new.as_bytes());
     text
 }
 
-fn is_recovery_setting(line: &[u8]) -> bool {
+/// The setting that a line is for, in small letters.
+fn setting_name(line: &[u8]) -> String {
     let name = String::from_utf8_lossy(line).to_ascii_lowercase();
     let name_end = |c: char| c == '=' || c.is_whitespace();
-    let name = name.trim_start().split(name_end).next().unwrap_or("");
+    let name = name.trim_start().split(name_end).next();
+    name.unwrap_or("").to_owned()
+}
+
+fn is_recovery_setting(name: &str) -> bool {
     name.starts_with("recovery_target")
         || name == "restore_command"
         || name == "recovery_end_command"
@@ -67,6 +93,10 @@ fn lines(settings: &RecoverySettings<'_>) -> String {
     if *settings.target != Target::Latest {
         lines.push(("recovery_target_action", settings.action.word().into()));
     }
+    written(lines)
+}
+
+fn written(lines: Vec<(&str, String)>) -> String {
     lines
         .into_iter()
         .fold(String::new(), |text, (name, value)| {
@@ -108,6 +138,28 @@ mod tests {
              restore_command = 'pgm-cli wal get --repository ''/var/my repo'' s %f \"%p\"'\n\
              recovery_target_time = '2026-11-22 10:00:00.500000+00'\n\
              recovery_target_timeline = '1'\nrecovery_target_action = 'promote'\n"
+        );
+    }
+
+    #[test]
+    fn a_standby_follows_the_newest_timeline_and_streams_from_where_it_is_told() {
+        let existing = b"primary_conninfo = 'host=old'\nrestore_command = 'x'\nwork_mem = '8MB'\n";
+        let mut settings = StandbySettings {
+            restore_command: "y".into(),
+            ..StandbySettings::default()
+        };
+        let kept = String::from_utf8(rewrite_standby(existing, &settings)).unwrap();
+        assert_eq!(
+            kept,
+            "primary_conninfo = 'host=old'\nwork_mem = '8MB'\nrestore_command = 'y'\n\
+             recovery_target_timeline = 'latest'\n"
+        );
+        settings.primary_conninfo = Some("host='new one'".into());
+        let replaced = String::from_utf8(rewrite_standby(existing, &settings)).unwrap();
+        assert_eq!(
+            replaced,
+            "work_mem = '8MB'\nrestore_command = 'y'\nrecovery_target_timeline = 'latest'\n\
+             primary_conninfo = 'host=''new one'''\n"
         );
     }
 

@@ -6,18 +6,19 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::error::RestoreError;
+use super::overrides::Overrides;
 use super::recovery::{self, RecoverySettings};
 use super::roots::Roots;
 use super::{Recovery, RestorePlan, backup_manifest};
 use crate::repository::Repository;
 
 /// The file that makes PostgreSQL a standby; a backup of a standby brings it along.
-const STANDBY_SIGNAL: &str = "standby.signal";
+pub(super) const STANDBY_SIGNAL: &str = "standby.signal";
 /// The manifest of PostgreSQL, which `pg_verifybackup` reads.
 pub(super) const BACKUP_MANIFEST: &str = "backup_manifest";
 
 /// Writes `backup_manifest` (with the checksums `found` while files were put in place), `postgresql.auto.conf` and `recovery.signal`, and takes `standby.signal` away: what is restored
-/// is a server of its own, not one that waits for a primary.
+/// is a server of its own, not one that waits for a primary, unless that is asked for.
 pub(super) fn write(
     roots: &Roots,
     repository: &Repository,
@@ -31,20 +32,34 @@ pub(super) fn write(
         backup_manifest::write(repository, &plan.entry, found, &mut file)?;
     }
     remove(&folder.join(STANDBY_SIGNAL))?;
-    let Recovery::Command(restore_command) = &plan.request.recovery else {
-        return Ok(());
+    let auto_conf = folder.join(recovery::AUTO_CONF);
+    let signal = match &plan.request.recovery {
+        Recovery::None => return Ok(()),
+        Recovery::Command(restore_command) => {
+            let settings = RecoverySettings {
+                restore_command,
+                target: &plan.stop.target,
+                boundary: plan.stop.boundary,
+                action: plan.request.action,
+                timeline: plan.timeline,
+            };
+            rewrite(&auto_conf, |existing| {
+                recovery::rewrite(existing, &settings)
+            })?;
+            recovery::SIGNAL
+        }
+        Recovery::Standby(settings) => {
+            // Before our own settings, which count whatever is in there.
+            if let Some(overrides) = &settings.overrides {
+                Overrides::read(overrides)?.copy(overrides, folder)?;
+            }
+            rewrite(&auto_conf, |existing| {
+                recovery::rewrite_standby(existing, settings)
+            })?;
+            STANDBY_SIGNAL
+        }
     };
-    let settings = RecoverySettings {
-        restore_command,
-        target: &plan.stop.target,
-        boundary: plan.stop.boundary,
-        action: plan.request.action,
-        timeline: plan.timeline,
-    };
-    rewrite(&folder.join(recovery::AUTO_CONF), |existing| {
-        recovery::rewrite(existing, &settings)
-    })?;
-    new_file(&folder.join(recovery::SIGNAL))?;
+    new_file(&folder.join(signal))?;
     Ok(())
 }
 
@@ -66,7 +81,7 @@ fn rewrite(path: &Path, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<(), Res
         .map_err(|error| RestoreError::file("write", path, error))
 }
 
-fn remove(path: &Path) -> Result<(), RestoreError> {
+pub(super) fn remove(path: &Path) -> Result<(), RestoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(RestoreError::file("remove", path, error))
@@ -75,7 +90,7 @@ fn remove(path: &Path) -> Result<(), RestoreError> {
     }
 }
 
-fn new_file(path: &Path) -> Result<fs::File, RestoreError> {
+pub(super) fn new_file(path: &Path) -> Result<fs::File, RestoreError> {
     let opened = OpenOptions::new()
         .write(true)
         .create_new(true)

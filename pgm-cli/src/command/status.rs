@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use pgm_mgmt::{DaemonStatus, RepositoryStatus, Request, Response, ServerState, ServerStatus};
+use pgm_mgmt::{
+    DaemonStatus, RepositoryStatus, Request, Response, ServerState, ServerStatus, StandbyResult,
+};
 use pgm_proto::Lsn;
 
 use super::{Cx, daemon, progress, status_details, window};
@@ -46,6 +48,10 @@ fn needs_a_person(server: &ServerStatus) -> bool {
         || server.repository_error.is_some()
         || !server.damaged_backups.is_empty()
         || server.repositories.iter().any(|one| one.error.is_some())
+        || server
+            .standbys
+            .iter()
+            .any(|one| one.result == Some(StandbyResult::Failed))
 }
 
 pub(super) fn print_status(status: &DaemonStatus) {
@@ -134,6 +140,25 @@ fn print_troubles(server: &ServerStatus) {
         out!("\n{name}: {error}");
     }
     print_repositories(server);
+    print_standbys(server);
+}
+
+/// How the directories are that are kept ready.
+fn print_standbys(server: &ServerStatus) {
+    for one in &server.standbys {
+        let has = match (&one.label, &one.updated) {
+            (Some(label), Some(updated)) => format!("has backup {label} since {updated}"),
+            _ => "has not been updated since pgmd started".to_owned(),
+        };
+        let (name, directory) = (&one.standby, &one.directory);
+        out!("\n{}: standby {name} in {directory} {has}", server.server);
+        if let (Some(result), Some(reason)) = (one.result, &one.reason) {
+            out!("{}: {reason}", result.name());
+        }
+        if let Some(hint) = &one.hint {
+            out!("HINT: {hint}");
+        }
+    }
 }
 
 /// Where the WAL goes, when there is more to say than the table does.

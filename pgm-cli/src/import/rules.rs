@@ -38,7 +38,8 @@ use Rule::{Gone, NotNeeded, Part, To};
 const OBJECT_STORE: &str = "pgm keeps its repository on a file system so far: mount one there";
 const RETENTION: &str = "pgm deletes nothing by itself so far: see pgm-cli delete";
 const ITSELF: &str = "pgmd finds by itself how much runs at the same time";
-const HOT_STANDBY: &str = "pgm does not keep a restored copy up to date";
+const HOT_STANDBY: &str =
+    "name each directory in `standbys`: docs/manual.md, «Standbys that are ready»";
 
 /// The keys of the section `[pgmoneta]`.
 pub(super) const MAIN: &[(&str, Rule)] = &[

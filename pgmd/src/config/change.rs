@@ -98,6 +98,7 @@ impl Config {
             return Err(match member.group {
                 MemberGroup::Servers => self.unknown_server(&member.name),
                 MemberGroup::Repositories => self.unknown_repository(&member.name),
+                MemberGroup::Standbys => self.unknown_standby(&member.name),
             });
         }
         let known: Vec<&str> = self
@@ -115,6 +116,7 @@ impl Config {
             MemberGroup::Repositories => {
                 self.repositories.keys().any(|known| known.as_str() == name)
             }
+            MemberGroup::Standbys => self.standbys.contains_key(name),
         }
     }
 

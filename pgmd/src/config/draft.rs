@@ -68,7 +68,11 @@ impl Draft {
             entry(&mut text, "        ", name, value);
         }
         close(&mut text, group);
-        for group in [MemberGroup::Repositories, MemberGroup::Servers] {
+        for group in [
+            MemberGroup::Repositories,
+            MemberGroup::Standbys,
+            MemberGroup::Servers,
+        ] {
             self.members(group, &mut text);
         }
         text + ")\n"

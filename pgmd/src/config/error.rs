@@ -56,6 +56,16 @@ pub enum ConfigError {
         /// The names that are there.
         known: Vec<String>,
     },
+    /// A standby is asked for that is not in it.
+    #[error("there is no standby `{standby}` in {}", file.display())]
+    UnknownStandby {
+        /// The file.
+        file: PathBuf,
+        /// The name that was asked for.
+        standby: String,
+        /// The names that are there.
+        known: Vec<String>,
+    },
     /// A setting is asked for that does not exist.
     #[error("there is no setting `{key}`")]
     UnknownSetting {
@@ -125,6 +135,7 @@ impl ConfigError {
             Self::UnknownRepository {
                 repository, known, ..
             } => Some(nearest_hint(repository, known)),
+            Self::UnknownStandby { standby, known, .. } => Some(nearest_hint(standby, known)),
         }
     }
 }

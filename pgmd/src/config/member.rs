@@ -1,4 +1,4 @@
-//! The servers and the further repositories of a configuration: sections that have names of their own.
+//! The servers, the further repositories and the standbys of a configuration: sections that have names of their own.
 
 use std::fmt;
 
@@ -11,6 +11,8 @@ pub enum MemberGroup {
     Servers,
     /// `repositories`.
     Repositories,
+    /// `standbys`.
+    Standbys,
 }
 
 /// One of them.
@@ -23,14 +25,15 @@ pub struct Member {
 }
 
 impl MemberGroup {
-    /// Both.
-    pub(super) const ALL: [Self; 2] = [Self::Servers, Self::Repositories];
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Servers, Self::Repositories, Self::Standbys];
 
     /// The field at the top.
     pub(super) const fn field(self) -> &'static str {
         match self {
             Self::Servers => "servers",
             Self::Repositories => "repositories",
+            Self::Standbys => "standbys",
         }
     }
 
@@ -39,6 +42,7 @@ impl MemberGroup {
         match self {
             Self::Servers => "servers.NAME",
             Self::Repositories => "repositories.NAME",
+            Self::Standbys => "standbys.NAME",
         }
     }
 
@@ -47,6 +51,7 @@ impl MemberGroup {
         match self {
             Self::Servers => "server",
             Self::Repositories => "repository",
+            Self::Standbys => "standby",
         }
     }
 }
@@ -63,11 +68,11 @@ impl Member {
         found.next()
     }
 
-    /// The server that it is.
+    /// The server that it is, if it is one.
     pub fn server(&self) -> Option<ServerName> {
         match self.group {
             MemberGroup::Servers => self.name.parse().ok(),
-            MemberGroup::Repositories => None,
+            MemberGroup::Repositories | MemberGroup::Standbys => None,
         }
     }
 

@@ -22,6 +22,7 @@ mod sample;
 mod section;
 mod settings;
 mod source;
+mod standbys;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -46,11 +47,12 @@ use sample::quoted;
 pub use sample::{Sample, sample};
 pub use settings::{
     Config, FurtherRepositoryConfig, HooksConfig, LoggingConfig, ManagementConfig, MetricsConfig,
-    RepositoryConfig, ServerConfig, VerifyConfig, all as settings,
+    RepositoryConfig, ServerConfig, StandbyConfig, VerifyConfig, all as settings,
 };
 pub use value::{
     BackupSource, ByteSize, ConninfoText, Form, HookCommand, Kind, LogLevel, LogMode, LogType,
-    MasterKeySource, PathTemplate, ProgramFolders, ServerMode, Statements, VerifyDepth,
+    MasterKeySource, PathTemplate, ProgramFolders, ServerMode, Statements, TablespacePlaces,
+    VerifyDepth,
 };
 
 /// The name of the configuration file in the daemon's directory.
@@ -170,6 +172,14 @@ impl Config {
             file: self.file.clone(),
             server: server.to_owned(),
             known: self.servers.keys().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn unknown_standby(&self, standby: &str) -> ConfigError {
+        ConfigError::UnknownStandby {
+            file: self.file.clone(),
+            standby: standby.to_owned(),
+            known: self.standbys.keys().cloned().collect(),
         }
     }
 

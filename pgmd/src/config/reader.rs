@@ -15,6 +15,7 @@ use super::registry::Group;
 use super::section::{Reading, Section, surroundings};
 use super::settings::{Config, FurtherRepositoryConfig, ServerConfig};
 use super::source::{Entries, Source};
+use super::standbys;
 
 /// A configuration is small; a larger file is something else.
 pub(super) const BYTES_MAX: u64 = 4 << 20;
@@ -71,6 +72,7 @@ pub(super) fn parse(file: &Path, text: &str, in_force: &[Entry]) -> Result<Confi
     config.connection_defaults = connection_defaults(&config);
     config.repositories = repositories(&reading, &top)?;
     config.servers = servers(&reading, &top, &config.connection_defaults)?;
+    config.standbys = standbys::read(&reading, &top, &config)?;
     config.entries = reading.entries.take();
     config.file = absolute;
     Ok(config)

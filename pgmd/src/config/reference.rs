@@ -69,6 +69,11 @@ const REPOSITORIES: &str = "\
 `repository`, whose name is `default`; a backup, too, unless it says where. They come and go with a reload.
 ";
 
+const STANDBYS: &str = "\
+`standbys` is a map from names to settings: `standbys: { \"near\": (server: \"prod\", directory: \"/standby/prod\"), }`. At most 8 are of one server. They
+come and go with a reload.
+";
+
 const SERVERS: &str = "\
 `servers` is a map from names to settings: `servers: { \"prod\": (conninfo: \"…\"), }`. A name has letters, digits, `_` and `-`.
 ";
@@ -97,6 +102,7 @@ fn heading(group: &str) -> String {
         "" => ("Top level", String::new()),
         "servers.NAME" => ("servers", format!("{SERVERS}\n")),
         "repositories.NAME" => ("repositories", format!("{REPOSITORIES}\n")),
+        "standbys.NAME" => ("standbys", format!("{STANDBYS}\n")),
         group => (group, format!("Inside `{group}: ( … )`.\n\n")),
     };
     format!(

@@ -18,7 +18,7 @@ use super::registry::{Group, Setting, settings};
 use super::section::Section;
 use super::value::{
     BackupSource, ByteSize, ConninfoText, HookCommand, LogLevel, LogMode, LogType, MasterKeySource,
-    PathTemplate, ProgramFolders, ServerMode, Statements, VerifyDepth,
+    PathTemplate, ProgramFolders, ServerMode, Statements, TablespacePlaces, VerifyDepth,
 };
 
 settings! {
@@ -81,6 +81,8 @@ settings! {
         connection_defaults: Defaults;
         /// The repositories beside the one named `default`.
         repositories: BTreeMap<RepositoryName, FurtherRepositoryConfig>;
+        /// The directories that are kept ready to be started as standbys.
+        standbys: BTreeMap<String, StandbyConfig>;
         /// The servers to protect.
         servers: BTreeMap<ServerName, ServerConfig>;
         /// Every setting with its value and where that comes from, in the order of the reference page.
@@ -231,8 +233,29 @@ settings! {
         before_delete: Option<HookCommand> = Unset(""), Live;
         /// Runs after a backup was deleted, also when that failed.
         after_delete: Option<HookCommand> = Unset(""), Live;
+        /// Runs before a standby's directory is brought up to date; its failure prevents that.
+        before_standby: Option<HookCommand> = Unset(""), Live;
+        /// Runs after a standby's directory was brought up to date, also when that failed.
+        after_standby: Option<HookCommand> = Unset(""), Live;
         /// A hook that runs longer is ended and has failed.
         timeout: Duration = Is("5min"), Live, limits("1s", "1d");
+    }
+}
+
+settings! {
+    /// A directory that is kept ready to be started as a standby.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct StandbyConfig in "standbys.NAME" {
+        /// The server whose backups it gets, after each one.
+        server: ServerName = Required, Live;
+        /// Its data directory; pgmd makes it, and owns what is in it until it is promoted.
+        directory: PathBuf = Required, Live;
+        /// A folder whose files take the place of the backup's, such as postgresql.conf and pg_hba.conf.
+        overrides: Option<PathBuf> = Unset("it has the server's own settings"), Live;
+        /// Where its tablespaces are: `FROM=TO`, absolute folders, FROM as on the server.
+        tablespaces: Option<TablespacePlaces> = Unset("where the server has them"), Live;
+        /// Where it streams from once it runs. It holds no password: that belongs into a passfile.
+        primary_conninfo: Option<ConninfoText> = Unset("it has what restore_command gives"), Live;
     }
 }
 
@@ -306,10 +329,11 @@ macro_rules! switched_by_port {
 switched_by_port!(ManagementConfig, MetricsConfig);
 
 /// Every setting there is, in the order of the reference page; those of a server once, as `servers.NAME.…`, and those of a
-/// further repository as `repositories.NAME.…`.
+/// further repository as `repositories.NAME.…`, and those of a standby as `standbys.NAME.…`.
 pub fn all() -> Vec<&'static Setting> {
     let mut settings = Config::settings();
     settings.extend(FurtherRepositoryConfig::settings());
     settings.extend(ServerConfig::settings());
+    settings.extend(StandbyConfig::settings());
     settings
 }

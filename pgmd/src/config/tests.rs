@@ -210,8 +210,8 @@ fn every_setting_is_declared_once_and_its_default_and_limits_can_be_read() {
     keys.dedup();
     assert_eq!(keys.len(), count, "a key is declared twice");
     // Every default is read here; the limits of those that have any, when a value stands in the file.
-    let text =
-        "(repositories: {\"far\": (path: \"/far\")}, servers: {\"a\": (conninfo: \"host=x\")})";
+    let text = "(repositories: {\"far\": (path: \"/far\")}, standbys: {\"near\": (server: \"a\", directory: \"/near\")}, \
+         servers: {\"a\": (conninfo: \"host=x\")})";
     let config = parse(text).unwrap();
     assert_eq!(config.entries.len(), count);
     for setting in settings() {

@@ -59,6 +59,7 @@ pub(super) async fn status(
     let servers = names.iter().filter_map(|name| {
         let entry = config.servers.get(name)?;
         let mut status = server(name, entry, receivers.remove(name), &asked);
+        status.standbys = daemon.standbys().status(&config, name);
         if status.state == ServerState::Stopped && daemon.mode(name) == ServerMode::Offline {
             status.state = ServerState::Offline;
         }
@@ -222,6 +223,7 @@ fn server(
         damaged_backups: damaged(&backups),
         newest_backup: backups.into_values().next_back().cloned(),
         repository_error,
+        standbys: Vec::new(),
     };
     if let Some(receiver) = receiver {
         fill(&mut status, receiver);

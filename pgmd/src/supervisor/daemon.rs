@@ -16,6 +16,7 @@ use super::jobs::{JobLimits, Jobs};
 use super::modes::Modes;
 use super::receivers::{self, Receiver, ReceiverView, Wish};
 use super::slots::Slots;
+use super::standbys::Standbys;
 use super::tally::{Outcome, Tally};
 use super::users::{self, ReloadError};
 use super::{StartError, reload};
@@ -37,6 +38,7 @@ pub struct Daemon {
     pub(super) slots: Slots,
     pub(super) jobs: Jobs,
     tally: Tally,
+    standbys: Standbys,
     guests: Guests,
     audit: Audit,
     pub(super) secrets: Mutex<Arc<LoadedSecrets>>,
@@ -81,6 +83,7 @@ impl Daemon {
             receivers: Mutex::default(),
             slots: Slots::new(state),
             tally: Tally::default(),
+            standbys: Standbys::default(),
             audit,
             secrets: Mutex::new(Arc::new(secrets)),
             remote: OnceLock::new(),
@@ -128,6 +131,11 @@ impl Daemon {
     /// What was counted.
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// What is kept ready to be started.
+    pub fn standbys(&self) -> &Standbys {
+        &self.standbys
     }
 
     /// The log.

@@ -20,6 +20,7 @@ mod schedule;
 pub(crate) mod secret_command;
 mod signals;
 mod slots;
+mod standbys;
 mod switch;
 mod tally;
 mod users;
@@ -51,6 +52,7 @@ pub use guests::{Guest, Guests};
 pub(crate) use jobs::JobRequest;
 pub use jobs::{JobTicket, Jobs};
 pub use receivers::{ArchiveView, Problem, ReceiverView};
+pub use standbys::{StandbyEnd, StandbyEnds, Standbys};
 pub use tally::{Counts, JobCounts, Outcome, Reading, Tally};
 pub use users::ReloadError;
 
@@ -178,6 +180,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     tokio::task::spawn_blocking(move || trial::sweep(&scratch));
     let schedule = tokio::spawn(schedule::keep(Arc::clone(&daemon)));
     let verifying = tokio::spawn(verify_schedule::keep(Arc::clone(&daemon)));
+    let standbys = tokio::spawn(standbys::keep(Arc::clone(&daemon)));
     notifier.ready("running");
     loop {
         let signal = tokio::select! {
@@ -211,6 +214,7 @@ pub async fn run(config: Config, log: LevelHandle) -> Result<(), StartError> {
     notifier.stopping();
     schedule.abort();
     verifying.abort();
+    standbys.abort();
     daemon.stop_all().await;
     serving.abort();
     if let Some(serving) = serving_remote {

@@ -54,6 +54,12 @@ pub(super) fn plan(old: &Config, new: Config) -> Plan {
             renewed.all = true;
         }
     }
+    for (there, other, what) in [(old, &new, "gone"), (&new, old, "new")] {
+        let names = there.standbys.keys();
+        for name in names.filter(|name| !other.standbys.contains_key(*name)) {
+            report.applied.push(format!("standby {name} is {what}"));
+        }
+    }
     for server in old.servers.keys() {
         if !new.servers.contains_key(server) {
             stop.push(server.clone());

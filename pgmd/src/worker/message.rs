@@ -15,6 +15,7 @@ use pgm_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::standby::StandbyOptions;
 use crate::config::{Config, LogLevel, ServerConfig};
 use crate::place::{RepositoryPlace, RepositoryTarget};
 use crate::seal_key::SealKey;
@@ -156,6 +157,11 @@ pub enum Task {
         /// Under which policy.
         options: RetentionOptions,
     },
+    /// Brings a standby's directory up to date.
+    Standby {
+        /// Which.
+        options: StandbyOptions,
+    },
 }
 
 /// A connection string and what completes it.
@@ -241,6 +247,7 @@ impl Task {
             Self::Verify { .. } => &["job", "verify"],
             Self::Archive { .. } => &["job", "archive"],
             Self::Retention { .. } => &["job", "retention"],
+            Self::Standby { .. } => &["job", "standby"],
         }
     }
 }

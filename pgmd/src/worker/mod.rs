@@ -17,6 +17,7 @@ mod message;
 mod operation;
 mod receive;
 mod restore;
+mod standby;
 mod title;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ use crate::shared_state::{FD_VARIABLE, SharedState};
 pub use message::{
     Connection, Description, LINE_BYTES_MAX, Order, ProcessTitle, Task, WorkerEvent,
 };
+
+pub use standby::StandbyOptions;
 
 use link::{Inbox, Link};
 use title::Title;
@@ -92,6 +95,7 @@ async fn work() -> std::io::Result<()> {
             Task::Receive { .. } => receive::receive(&task, &description, &state),
             Task::Backup { .. } => backup::backup(&task, &description, &state),
             Task::Restore { .. } => restore::restore(&task, &description, &state),
+            Task::Standby { .. } => standby::standby(&task, &description, &state),
             Task::Delete { .. }
             | Task::Verify { .. }
             | Task::Archive { .. }
@@ -115,5 +119,6 @@ fn thread_name(task: &Task) -> &'static str {
         Task::Verify { .. } => "pgm-verify",
         Task::Archive { .. } => "pgm-archive",
         Task::Retention { .. } => "pgm-retention",
+        Task::Standby { .. } => "pgm-standby",
     }
 }

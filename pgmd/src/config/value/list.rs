@@ -1,6 +1,6 @@
-//! Lists: of SQL statements, and of folders.
+//! Lists: of SQL statements, of folders, and of places of tablespaces.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::path::{expand, written_path};
 use super::{Form, Kind, Literal, Surroundings, Value, Wrong};
@@ -24,6 +24,19 @@ impl ProgramFolders {
     /// The folders, absolute.
     pub fn into_paths(self) -> Vec<PathBuf> {
         self.0
+    }
+}
+
+/// New places of tablespaces, by their old places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablespacePlaces(Vec<(PathBuf, PathBuf)>);
+
+impl TablespacePlaces {
+    /// Old places and new ones.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Path, &Path)> {
+        self.0
+            .iter()
+            .map(|(from, to)| (from.as_path(), to.as_path()))
     }
 }
 
@@ -80,5 +93,34 @@ impl Value for ProgramFolders {
 
     fn text(&self) -> String {
         written(self.0.iter().map(|path| written_path(path)).collect())
+    }
+}
+
+impl Value for TablespacePlaces {
+    const KIND: Kind = Kind::new("places of tablespaces", Form::TextOrList);
+
+    fn read(written: &Literal, _cx: &Surroundings<'_>) -> Result<Self, Wrong> {
+        let texts = texts(
+            written,
+            "FROM=TO in double quotes, or a list of them: [\"/srv/fast=/standby/fast\"]",
+        )?;
+        let places = texts.iter().map(|text| {
+            let (from, to) = text
+                .split_once('=')
+                .ok_or_else(|| Wrong::because(format_args!("there is no `=` in {text}")))?;
+            let absolute = |path: &str| Path::new(path).is_absolute().then(|| PathBuf::from(path));
+            let (from, to) = (absolute(from), absolute(to));
+            from.zip(to).ok_or_else(|| {
+                Wrong::because(format_args!("{text} is not two absolute folders"))
+                    .hint("write them as /srv/fast=/standby/fast")
+            })
+        });
+        places.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn text(&self) -> String {
+        let shown =
+            |(from, to): &(PathBuf, PathBuf)| format!("{}={}", from.display(), to.display());
+        written(self.0.iter().map(shown).collect())
     }
 }

@@ -22,7 +22,7 @@ use super::quoted;
 pub use choice::{BackupSource, LogLevel, LogMode, LogType, ServerMode, VerifyDepth};
 pub use command::{HookCommand, MasterKeySource};
 pub use conninfo::ConninfoText;
-pub use list::{ProgramFolders, Statements};
+pub use list::{ProgramFolders, Statements, TablespacePlaces};
 pub use path::PathTemplate;
 pub use size::ByteSize;
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use pgm_proto::{ServerCompression, SlotName};
+use pgm_proto::{ServerCompression, ServerName, SlotName};
 use pgm_storage::{Compression, StoreAddress};
 
 use super::{Form, Kind, Literal, Surroundings, Value, Wrong, nearest_hint};
@@ -28,6 +28,21 @@ impl Value for String {
 
 impl Value for SlotName {
     const KIND: Kind = Kind::new("slot name", Form::Text);
+
+    fn read(written: &Literal, _cx: &Surroundings<'_>) -> Result<Self, Wrong> {
+        match written {
+            Literal::Text(text) => text.parse().map_err(Wrong::because),
+            _ => Err(Wrong::is_text()),
+        }
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for ServerName {
+    const KIND: Kind = Kind::new("server", Form::Text);
 
     fn read(written: &Literal, _cx: &Surroundings<'_>) -> Result<Self, Wrong> {
         match written {

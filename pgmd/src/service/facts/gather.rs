@@ -11,8 +11,8 @@ use pgm_proto::ServerName;
 use super::catalog::{CatalogWatch, Seen};
 use super::heartbeat::Heartbeat;
 use super::window::{self, Live};
-use super::{Facts, RepositoryFacts, ServerFacts, process};
-use crate::config::ServerConfig;
+use super::{Facts, RepositoryFacts, ServerFacts, StandbyFacts, process};
+use crate::config::{Config, ServerConfig};
 use crate::shared_state::{Moment, Slot};
 use crate::supervisor::{Daemon, ReceiverView};
 
@@ -110,10 +110,21 @@ impl Watcher {
             },
             jobs: self.daemon.jobs().progress(),
             counts: self.daemon.tally().counts(),
+            standbys: standbys(&self.daemon, &config),
             process: process::read(),
             certificates: self.certificates.clone(),
         }
     }
+}
+
+/// How the standbys of the configuration are.
+fn standbys(daemon: &Daemon, config: &Config) -> Vec<StandbyFacts> {
+    let all = config.standbys.iter().map(|(name, entry)| StandbyFacts {
+        server: entry.server.clone(),
+        name: name.clone(),
+        ends: daemon.standbys().ends(name),
+    });
+    all.collect()
 }
 
 /// Notes positions, and looks into the repository when a job has ended, until the watcher is gone.

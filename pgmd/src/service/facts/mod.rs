@@ -24,7 +24,7 @@ use pgm_proto::{Lsn, RepositoryName, ServerName, ServerVersion, SlotName, System
 use pgm_storage::Space;
 
 use crate::shared_state::Observations;
-use crate::supervisor::{ArchiveView, Counts, Problem};
+use crate::supervisor::{ArchiveView, Counts, Problem, StandbyEnds};
 
 pub(super) use catalog::{Backup, ServerCatalog, Soundness};
 pub(super) use gather::Watcher;
@@ -46,10 +46,23 @@ pub(super) struct Facts {
     pub(super) jobs: Vec<JobProgress>,
     /// What was counted.
     pub(super) counts: Counts,
+    /// The directories that are kept ready to be started as standbys.
+    pub(super) standbys: Vec<StandbyFacts>,
     /// The daemon as a process.
     pub(super) process: ProcessFacts,
     /// Certificates in use: what for, and until when each is valid.
     pub(super) certificates: Vec<(&'static str, Timestamp)>,
+}
+
+/// A directory that is kept ready to be started as a standby.
+#[derive(Debug, Clone)]
+pub(super) struct StandbyFacts {
+    /// Whose it is.
+    pub(super) server: ServerName,
+    /// How the configuration calls it.
+    pub(super) name: String,
+    /// What became of bringing it up to date.
+    pub(super) ends: StandbyEnds,
 }
 
 /// The repository and the spool.

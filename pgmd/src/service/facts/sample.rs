@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use pgm_backup::verify::Level;
 use pgm_backup::verify::verification::{self, Trial, Verification};
-use pgm_mgmt::{Gap, JobId, JobKind, JobProgress, ServerState};
+use pgm_mgmt::{Gap, JobId, JobKind, JobProgress, ServerState, StandbyResult};
 use pgm_proto::{Lsn, ServerVersion, SystemId, TimelineId};
 use pgm_storage::Space;
 use pgm_wal::archive::Interval;
@@ -12,9 +12,9 @@ use super::catalog::{Backup, ServerCatalog, Soundness};
 use super::proof::Proof;
 use super::timeline::Timeline;
 use super::window::{Growth, Window};
-use super::{Facts, Look, ProcessFacts, RepositoryFacts, ServerFacts};
+use super::{Facts, Look, ProcessFacts, RepositoryFacts, ServerFacts, StandbyFacts};
 use crate::shared_state::Histogram;
-use crate::supervisor::{Counts, JobCounts, Outcome, Problem, Reading};
+use crate::supervisor::{Counts, JobCounts, Outcome, Problem, Reading, StandbyEnds};
 
 /// Noon of some day.
 pub(in crate::service) fn noon() -> Timestamp {
@@ -68,6 +68,15 @@ pub(in crate::service) fn facts() -> Facts {
         servers: vec![well(), broken(), unknown()],
         jobs: vec![job()],
         counts,
+        standbys: vec![StandbyFacts {
+            server: "orders".parse().unwrap(),
+            name: "near".to_owned(),
+            ends: StandbyEnds {
+                counts: [(StandbyResult::Updated, 3), (StandbyResult::Failed, 1)].into(),
+                last: None,
+                updated: Some((noon(), "20260304T080000Z".to_owned())),
+            },
+        }],
         process: ProcessFacts {
             cpu_seconds: Some(3.25),
             resident_bytes: Some(20 << 20),

@@ -13,6 +13,7 @@ mod job;
 mod own;
 mod repository;
 mod server;
+mod standby;
 mod text;
 mod wal;
 
@@ -31,7 +32,7 @@ use super::facts::Facts;
 const REPOSITORY: &str = "default";
 
 /// The subjects, in the order of the text.
-const SUBJECTS: [Subject; 6] = [
+const SUBJECTS: [Subject; 7] = [
     Subject {
         title: "Servers",
         families: server::FAMILIES,
@@ -51,6 +52,10 @@ const SUBJECTS: [Subject; 6] = [
     Subject {
         title: "Jobs",
         families: job::FAMILIES,
+    },
+    Subject {
+        title: "Standbys",
+        families: standby::FAMILIES,
     },
     Subject {
         title: "pgmd itself",

@@ -80,6 +80,7 @@ fn labels_are_of_the_bounded_kind() {
         "cert",
         "level",
         "outcome",
+        "standby",
     ];
     for label in families().flat_map(|family| family.labels) {
         assert!(

@@ -32,6 +32,10 @@ impl Facts {
         facts.set("PGM_REPOSITORY", &description.repository().to_string());
         match &description.task {
             Task::Restore { options } => facts.set("PGM_DIRECTORY", &options.directory),
+            Task::Standby { options } => {
+                facts.set("PGM_STANDBY", &options.name);
+                facts.set("PGM_DIRECTORY", &options.directory.display().to_string());
+            }
             Task::Delete { backup, .. } => facts.set("PGM_BACKUP", choice(backup)),
             _ => {}
         }
@@ -85,6 +89,12 @@ impl Facts {
                 self.set("PGM_RAW_BYTES", &restored.raw_bytes.to_string());
                 self.set("PGM_FILES", &restored.files.to_string());
                 self.set("PGM_TARGET", &restored.target);
+            }
+            Response::StandbyUpdated(standby) => {
+                self.set("PGM_RESULT", standby.result.name());
+                self.set("PGM_LABEL", standby.label.as_deref().unwrap_or_default());
+                self.set("PGM_RAW_BYTES", &standby.raw_bytes.to_string());
+                self.set("PGM_FILES", &standby.files.to_string());
             }
             Response::Deleted(deleted) => {
                 self.set("PGM_LABEL", &deleted.label);

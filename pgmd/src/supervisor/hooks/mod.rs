@@ -142,6 +142,8 @@ fn command<'a>(hooks: &'a HooksConfig, side: Side, kind: &str) -> Option<&'a Hoo
         (Side::After, "archive") => &hooks.after_archive,
         (Side::Before, "delete") => &hooks.before_delete,
         (Side::After, "delete") => &hooks.after_delete,
+        (Side::Before, "standby") => &hooks.before_standby,
+        (Side::After, "standby") => &hooks.after_standby,
         _ => return None,
     };
     command.as_ref()

@@ -72,6 +72,9 @@ impl Daemon {
                 verify_schedule::log_findings(verified);
                 daemon.tally().verified(verified);
             }
+            if let Ok(Response::BackedUp(_)) = &outcome {
+                daemon.standbys().backup_taken(&daemon.config(), server);
+            }
             match &outcome {
                 Ok(_) => info!("job {id}: {kind} of {server} is done"),
                 Err(error) if error.code == ErrorCode::Cancelled => {
