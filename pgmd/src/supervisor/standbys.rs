@@ -195,8 +195,8 @@ mod tests {
         Config::parse(std::path::Path::new("/etc/pgm/pgmd.ron"), &text).unwrap()
     }
 
-    fn done(result: StandbyResult, label: Option<&str>, warning: &str) -> Result<Response, Error> {
-        Ok(Response::StandbyUpdated(StandbyOutcome {
+    fn done(result: StandbyResult, label: Option<&str>, warning: &str) -> Response {
+        Response::StandbyUpdated(StandbyOutcome {
             server: "a".parse().unwrap(),
             standby: "near".to_owned(),
             directory: "/s/a".to_owned(),
@@ -208,7 +208,7 @@ mod tests {
             removed: 0,
             elapsed_ms: 3,
             warnings: vec![warning.to_owned()],
-        }))
+        })
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         standbys.note(
             &config,
             "near",
-            &done(StandbyResult::Updated, Some("L1"), "read me"),
+            &Ok(done(StandbyResult::Updated, Some("L1"), "read me")),
         );
         let updated = &standbys.status(&config, &server)[0];
         assert_eq!(updated.result, Some(StandbyResult::Updated));
@@ -243,7 +243,7 @@ mod tests {
         standbys.note(
             &config,
             "near",
-            &done(StandbyResult::Skipped, None, "it runs"),
+            &Ok(done(StandbyResult::Skipped, None, "it runs")),
         );
         let error = Error::new(ErrorCode::RestoreFailed, "no room").with_hint("make some");
         standbys.note(&config, "near", &Err(error));
@@ -257,7 +257,11 @@ mod tests {
         assert_eq!(counts.values().copied().collect::<Vec<_>>(), [1, 1, 1]);
         // One that is gone from the configuration is forgotten.
         let other = self::config("\"far\": (server: \"a\", directory: \"/s/f\")");
-        standbys.note(&other, "far", &done(StandbyResult::Updated, Some("L2"), ""));
+        standbys.note(
+            &other,
+            "far",
+            &Ok(done(StandbyResult::Updated, Some("L2"), "")),
+        );
         assert!(standbys.ends("near").last.is_none());
     }
 }
