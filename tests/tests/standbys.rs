@@ -32,10 +32,11 @@ impl Kept {
         fs::write(own.join("postgresql.conf"), settings).unwrap();
         let mut pgmd = Pgmd::configured(&[]);
         pgmd.write_configuration(&format!(
-            "(servers: {{\"main\": (conninfo: {:?})}}, standbys: {{\"near\": (server: \"main\", directory: {:?}, \
-             overrides: {own:?}, tablespaces: \"{}={}\")}})",
+            "(servers: {{\"main\": (conninfo: {:?})}}, standbys: {{\"near\": (server: \"main\", directory: \"{}\", \
+             overrides: \"{}\", tablespaces: \"{}={}\")}})",
             primary.conninfo(),
-            scratch.join("near"),
+            scratch.join("near").display(),
+            own.display(),
             primary.folder().join("tablespaces/space").display(),
             scratch.join("space").display(),
         ));
