@@ -179,6 +179,7 @@ fn each_gives_everything_back(
         file.to_str().unwrap(),
     ]);
     holds(&data, acknowledged);
+    what_one_has_lost_comes_from_the_other(pgmd, here, acknowledged);
     let copied = here.join("copy");
     let copy = ["repository", "copy", "default", copied.to_str().unwrap()];
     assert!(cli(&copy).contains("copied 2 backups of main"));
@@ -195,6 +196,48 @@ fn each_gives_everything_back(
     ]
     .concat());
     holds(&data, acknowledged);
+}
+
+/// Every pack in the near one is damaged while the oldest backup is restored, which both have.
+fn what_one_has_lost_comes_from_the_other(
+    pgmd: &Pgmd,
+    here: &Scratch,
+    acknowledged: &Acknowledged,
+) {
+    let backups = fs::read_dir(pgmd.repository().join("main/backup")).unwrap();
+    let folders = backups.map(|entry| entry.unwrap().path());
+    let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap());
+    let packs = files.map(|entry| entry.unwrap().path());
+    let packs = packs.filter(|path| path.extension().is_some_and(|kind| kind == "pack"));
+    let whole: Vec<(PathBuf, Vec<u8>)> = packs
+        .map(|path| {
+            let bytes = fs::read(&path).unwrap();
+            let mut damaged = bytes.clone();
+            for at in (100..bytes.len()).step_by(100_000) {
+                damaged[at] ^= 0x40;
+            }
+            fs::write(&path, damaged).unwrap();
+            (path, bytes)
+        })
+        .collect();
+    let data = here.join("mended");
+    let restore = ["restore", "main", "oldest", data.to_str().unwrap()];
+    let mut alone = pgmd.cli_command();
+    let alone = pgm_tests::run(alone.args(restore).args(["--repo", "default"]));
+    assert!(
+        alone.status != 0 && alone.stderr.contains(".pack"),
+        "{alone:?}"
+    );
+    let run = pgm_tests::run(pgmd.cli_command().args(restore));
+    let told = format!("{}{}", run.stdout, run.stderr);
+    assert!(
+        run.status == 0 && told.contains("came from repository far"),
+        "{run:?}"
+    );
+    holds(&data, acknowledged);
+    for (path, bytes) in whole {
+        fs::write(path, bytes).unwrap();
+    }
 }
 
 #[test]
