@@ -5,8 +5,8 @@
 //! leaves a folder without a catalog entry, which the next sweep finishes. Deleting writes nothing, so it works on a
 //! full disk.
 //!
-//! A backup that shares packs with earlier ones must hold the lock for retention from the moment at which it chooses them
-//! until it is committed: this is what keeps them from being removed under it. Backups of today share none.
+//! An incremental backup points into packs of earlier ones. It looks for them once more with deletions locked out before it
+//! is committed, so what it needs is there, and from then on its manifest keeps it.
 
 use std::collections::BTreeSet;
 
