@@ -56,6 +56,13 @@ impl Kept {
     /// Takes a backup, and waits for what becomes of the standby.
     fn backup(&self, options: &[&str]) -> (String, Value) {
         let before = self.status()["at"].clone();
+        // Ends are told by the second.
+        if let Some(before) = before.as_str() {
+            let passed = format!("select date_trunc('second', clock_timestamp()) > '{before}'");
+            wait_until("another second has begun", || {
+                self.primary.value(&passed) == "t"
+            });
+        }
         let count = self.jobs().len();
         let taken = self.pgmd.json(&[&["backup", "main"], options].concat());
         wait_until("the job for the standby is over", || {
@@ -64,8 +71,7 @@ impl Kept {
         });
         let status = wait_for("the status tells its end", || {
             let status = self.status();
-            (status["result"].is_string() && (status["at"] != before || before.is_null()))
-                .then_some(status)
+            (status["result"].is_string() && status["at"] != before).then_some(status)
         });
         (taken["label"].as_str().unwrap().to_owned(), status)
     }
