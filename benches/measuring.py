@@ -75,7 +75,12 @@ def tree(pid):
     while left:
         process = left.pop()
         found.append(process)
-        for task in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
+        try:
+            tasks = list(pathlib.Path(f"/proc/{process}/task").glob("*/children"))
+        except OSError:
+            # It has ended meanwhile.
+            continue
+        for task in tasks:
             try:
                 left += [int(child) for child in task.read_text().split()]
             except OSError:

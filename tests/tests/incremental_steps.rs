@@ -15,7 +15,7 @@ use pgm_tests::{
 use serde_json::Value;
 
 /// How an incremental backup may learn what has changed, and the first major version in which it can.
-const SOURCES: [(&str, u32); 2] = [("stream", 14), ("native", 17)];
+const SOURCES: [(&str, u32); 3] = [("stream", 14), ("native", 17), ("local", 14)];
 /// Unless more is asked for.
 const ROUNDS: usize = 2;
 const STEPS_BEFORE_EACH: usize = 12;
@@ -77,6 +77,7 @@ impl Walk {
             builder = builder.setting("summarize_wal", "on");
         }
         let cluster = builder.start();
+        cluster.grant_backups();
         let steps = Steps::new(&cluster, Random::announced(&format!("PostgreSQL {major}")));
         let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
         pgmd.start();

@@ -11,22 +11,9 @@ use pgm_proto::{Client, ConnInfo, Session};
 use pgm_tests::{Cluster, Major, Pgmd, Scratch, StopMode, run_ok, wait_until};
 use serde_json::Value;
 
-/// Lets the role of the tests begin and end backups.
-fn grant(cluster: &Cluster) {
-    let [begin, end] = if cluster.major().number() < 15 {
-        [
-            "pg_start_backup(text, boolean, boolean)",
-            "pg_stop_backup(boolean, boolean)",
-        ]
-    } else {
-        ["pg_backup_start(text, boolean)", "pg_backup_stop(boolean)"]
-    };
-    cluster.sql(&format!("grant execute on function {begin}, {end} to pgm"));
-}
-
 fn prepared(major: Major) -> Cluster {
     let cluster = Cluster::builder(major).tablespace("space").start();
-    grant(&cluster);
+    cluster.grant_backups();
     cluster.sql(
         "create table big as select n, md5(n::text) as word from generate_series(1, 200000) n; \
          create index on big (n); create table gone (n int, word text); \
@@ -329,7 +316,7 @@ fn files_that_cannot_be_read_are_sent_by_the_server_and_the_backup_says_why() {
         assert_eq!(backup["warnings"], Value::Array(Vec::new()), "{backup}");
     };
     sent("the role may not execute pg_backup_start(text,boolean)");
-    grant(&cluster);
+    cluster.grant_backups();
     // Deeper than any server makes them.
     let deep = cluster.data().join("d");
     fs::create_dir_all(deep.join("d/".repeat(40))).unwrap();
@@ -348,7 +335,7 @@ fn files_that_cannot_be_read_are_sent_by_the_server_and_the_backup_says_why() {
 #[test]
 fn damaged_pages_are_named_and_stored_and_mark_the_backup() {
     let mut cluster = Cluster::builder(Major::V17).start();
-    grant(&cluster);
+    cluster.grant_backups();
     cluster.sql(
         "create table t as select n, repeat('x', 500) as word from generate_series(1, 1000) n",
     );
@@ -417,7 +404,7 @@ fn a_standby_is_read_too_and_the_server_can_go_on_from_files() {
         .setting("summarize_wal", "on")
         .without_checksums()
         .start();
-    grant(&primary);
+    primary.grant_backups();
     primary.sql(
         "create table big as select n, md5(n::text) as word from generate_series(1, 200000) n",
     );

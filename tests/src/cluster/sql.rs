@@ -3,6 +3,7 @@
 use pgm_proto::{Client, ConnInfo, Session};
 
 use super::Cluster;
+use crate::Major;
 
 impl Cluster {
     /// A session as the superuser.
@@ -25,6 +26,16 @@ impl Cluster {
         rows.into_iter()
             .map(|row| row.into_iter().map(Option::unwrap_or_default).collect())
             .collect()
+    }
+
+    /// Lets the role of the tests begin and end backups: what it takes to read the server's files where they are.
+    pub fn grant_backups(&self) {
+        let functions = if self.major() < Major::V15 {
+            "pg_start_backup(text, boolean, boolean), pg_stop_backup(boolean, boolean)"
+        } else {
+            "pg_backup_start(text, boolean), pg_backup_stop(boolean)"
+        };
+        self.sql(&format!("grant execute on function {functions} to pgm"));
     }
 
     /// Runs `sql` as the superuser and returns its one value.
