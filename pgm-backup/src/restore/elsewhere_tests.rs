@@ -1,3 +1,5 @@
+//! What one repository has lost, restored from another: cut out, damaged or gone, in data and WAL.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
