@@ -32,6 +32,10 @@ pub struct PreparedRestore {
     repository: Repository,
     archive: Archive,
     spool: Option<Spool>,
+    /// Where the spool is, or would be.
+    spool_folder: Option<PathBuf>,
+    /// What the `restore_command` runs.
+    program: PathBuf,
     plan: RestorePlan,
 }
 
@@ -58,32 +62,37 @@ impl PreparedRestore {
             })?;
         let server = &options.server;
         refuse_unknown(&repository, server)?;
-        let mut plan = restore::plan(cx, &repository, &archive, spool.as_ref(), server, request)
+        let plan = restore::plan(cx, &repository, &archive, spool.as_ref(), server, request)
             .map_err(|error| refusal(&error))?;
-        let program = options
-            .restore_program
-            .as_ref()
-            .map_or_else(program_beside, PathBuf::from);
-        let command = restore_command(&program, place, folder, server, Needed::of(&plan));
-        plan.request.recovery = Recovery::Command(command);
-        Ok(Self {
+        let program = options.restore_program.as_ref();
+        let prepared = Self {
             place: place.clone(),
             others: Vec::new(),
             repository,
             archive,
             spool,
+            spool_folder: folder.map(Path::to_owned),
+            program: program.map_or_else(program_beside, PathBuf::from),
             plan,
-        })
+        };
+        Ok(prepared.with_others([]))
     }
 
-    /// Where else the backup may be, for what cannot be read in the repository of the plan: `places`, but for that one.
+    /// Where else the backup and its WAL may be, for what cannot be read in the repository of the plan: `places`, but for that
+    /// one.
     #[must_use]
-    pub fn with_others(self, places: impl IntoIterator<Item = RepositoryPlace>) -> Self {
+    pub fn with_others(mut self, places: impl IntoIterator<Item = RepositoryPlace>) -> Self {
         let others = places.into_iter().filter(|place| *place != self.place);
-        Self {
-            others: others.collect(),
-            ..self
-        }
+        self.others = others.collect();
+        self.plan.request.recovery = Recovery::Command(restore_command(
+            &self.program,
+            &self.place,
+            &self.others,
+            self.spool_folder.as_deref(),
+            self.archive.server(),
+            Needed::of(&self.plan),
+        ));
+        self
     }
 
     /// The same, into a standby with these settings; its `restore_command` is ours.

@@ -1,8 +1,9 @@
 //! The `restore_command` of restored servers.
 //!
-//! It names program, repository and spool outright, so that a restored server recovers without pgmd and without its
-//! configuration. Of credentials and keys it names the file that holds them, never themselves. It also says how far recovery must get: WAL that was there when the restore was planned and is absent
-//! now is never taken for the end of the archive.
+//! It names program, repositories and spool outright, so that a restored server recovers without pgmd and without its
+//! configuration: the repository of the plan first, and behind it the others that the restore knew, for what it does not
+//! give. Of credentials and keys it names the file that holds them, never themselves. It also says how far recovery must
+//! get: WAL that was there when the restore was planned and is absent now is never taken for the end of the archive.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ use crate::place::RepositoryPlace;
 
 /// How many segments one call fetches ahead.
 const AHEAD: u8 = 8;
+/// What `--or` has for a repository without credentials or without a key.
+const NONE: &str = "-";
 /// The name of the command line's program.
 const PROGRAM: &str = "pgm-cli";
 
@@ -54,6 +57,7 @@ impl Needed {
 pub fn restore_command(
     program: &Path,
     place: &RepositoryPlace,
+    others: &[RepositoryPlace],
     spool: Option<&Path>,
     server: &ServerName,
     needed: Needed,
@@ -66,9 +70,17 @@ pub fn restore_command(
     let option = |name: &str, path: Option<&Path>| {
         path.map_or_else(String::new, |path| format!(" --{name} {}", quoted(path)))
     };
-    let key = place.key.as_ref().map(|key| key.source().to_string());
+    let key_of = |place: &RepositoryPlace| Some(place.key.as_ref()?.source().to_string());
+    let key = key_of(place);
+    let others = others.iter().fold(String::new(), |text, other| {
+        let none = || NONE.to_owned();
+        let credentials = other.credentials.as_deref().map_or_else(none, quoted);
+        let key = key_of(other).map_or_else(none, |key| quoted(Path::new(&key)));
+        let address = other.to_string();
+        text + " --or " + &quoted(Path::new(&address)) + " " + &credentials + " " + &key
+    });
     format!(
-        "{} wal get --repository {}{}{}{} --ahead {AHEAD} --needed {lsn} --timeline {timeline}{stops} {server} %f \"%p\"",
+        "{} wal get --repository {}{}{}{others}{} --ahead {AHEAD} --needed {lsn} --timeline {timeline}{stops} {server} %f \"%p\"",
         quoted(program),
         quoted(Path::new(&place.to_string())),
         option("credentials", place.credentials.as_deref()),
@@ -107,6 +119,7 @@ mod tests {
         let command = restore_command(
             Path::new("/usr/bin/pgm-cli"),
             &RepositoryPlace::local("/srv/50% of it's"),
+            &[],
             Some(Path::new("/spool/prod")),
             &"prod".parse().unwrap(),
             Needed {
@@ -120,16 +133,22 @@ mod tests {
             "/usr/bin/pgm-cli wal get --repository '/srv/50%% of it'\\''s' --spool /spool/prod --ahead 8 --needed 0/3000028 \
              --timeline 1 --stops-there prod %f \"%p\""
         );
+    }
+
+    #[test]
+    fn all_repositories_are_named_with_what_opens_them() {
+        let far = RepositoryPlace {
+            name: pgm_proto::RepositoryName::default(),
+            address: "s3://bucket/a?region=x&sse=AES256".parse().unwrap(),
+            credentials: Some("/etc/pgm/s3".into()),
+            key: Some(crate::seal_key::PlaceKey::new(
+                "env:PGM_KEY".parse().unwrap(),
+            )),
+        };
         let command = restore_command(
             Path::new("pgm-cli"),
-            &RepositoryPlace {
-                name: pgm_proto::RepositoryName::default(),
-                address: "s3://bucket/a?region=x&sse=AES256".parse().unwrap(),
-                credentials: Some("/etc/pgm/s3".into()),
-                key: Some(crate::seal_key::PlaceKey::new(
-                    "env:PGM_KEY".parse().unwrap(),
-                )),
-            },
+            &far,
+            &[far.clone(), RepositoryPlace::local("/srv/my pgm")],
             None,
             &"prod".parse().unwrap(),
             Needed {
@@ -141,7 +160,7 @@ mod tests {
         assert_eq!(
             command,
             "pgm-cli wal get --repository 's3://bucket/a?region=x&sse=AES256' --credentials /etc/pgm/s3 \
-             --master-key env:PGM_KEY --ahead 8 --needed 0/3000028 --timeline 1 prod %f \"%p\""
+             --master-key env:PGM_KEY --or 's3://bucket/a?region=x&sse=AES256' /etc/pgm/s3 env:PGM_KEY --or '/srv/my pgm' - - --ahead 8 --needed 0/3000028 --timeline 1 prod %f \"%p\""
         );
     }
 }

@@ -187,6 +187,11 @@ impl Cluster {
         });
     }
 
+    /// Starts a server without waiting until it lets anybody in.
+    pub fn start_recovering(&mut self) {
+        self.launch();
+    }
+
     /// Starts a server that is expected to end by itself, and returns how it ended.
     pub fn start_expecting_exit(&mut self) -> ExitStatus {
         self.launch();

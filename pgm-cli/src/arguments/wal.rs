@@ -46,7 +46,11 @@ pub(crate) struct WalGetArguments {
     /// Recovery has its target before that position: the state of the WAL behind it does not matter
     #[arg(long, requires = "needed")]
     pub(crate) stops_there: bool,
-    /// Fetch so many segments behind the one that is asked for too, into pgm_ahead beside PATH; 0 fetches none
+    /// Another repository of the server, for what those before it do not give: where it is, its file of credentials and the source
+    /// of its master key, each - when it has none; can be given several times
+    #[arg(long = "or", value_names = ["URL|DIR", "CREDENTIALS", "KEY"], num_args = 3)]
+    pub(crate) others: Vec<String>,
+    /// While PostgreSQL replays, fetch so many segments ahead into pgm_ahead beside PATH; 0 fetches none
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=64))]
     pub(crate) ahead: u8,
     /// The server

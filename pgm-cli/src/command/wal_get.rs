@@ -7,27 +7,33 @@
 //! everything may be when recovery has its target before (`--stops-there`): PostgreSQL reads ahead, and a hole or damage
 //! right behind the target must not keep it from stopping there. It never opens without having reached a target.
 //!
-//! With `--ahead` a call fetches the next segments too, for the calls that follow (`wal_get/ahead.rs`).
+//! With `--ahead` the next segments are fetched while PostgreSQL replays, for the calls that follow (`wal_get/ahead.rs`). With
+//! `--or` there are several repositories to ask (`wal_get/places.rs`).
 
 mod ahead;
+mod places;
+mod reader;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use pgm_backup::Repository;
 use pgm_proto::Lsn;
-use pgm_wal::archive::{Archive, ArchiveError, Lookup, Origin};
+use pgm_storage::StoreAddress;
+use pgm_wal::archive::{Lookup, Origin};
 use pgm_wal::{SegmentSize, Spool, WalFileName};
+use pgmd::config::MasterKeySource;
 use pgmd::place::RepositoryPlace;
 
 use self::ahead::Ahead;
-use super::Cx;
+use self::places::{Places, Trouble, Wanted, is_whole};
+use super::{Cx, place_at};
 use crate::arguments::WalGetArguments;
 use crate::error::{CliError, Failure, chain};
 
 /// «There is no such file.»
 const ABSENT: u8 = 1;
+/// The word of `--or` for what a repository does not have.
+const NONE: &str = "-";
 
 pub(super) fn run(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
     get(cx, arguments).map_err(|error| error.with_failure(Failure::StopRecovery))
@@ -35,25 +41,21 @@ pub(super) fn run(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliE
 
 fn get(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
     let (places, spool) = places(cx, arguments)?;
-    let mut ahead = Ahead::open(arguments, &places, spool.as_deref());
+    let source = ahead::source(arguments, &places, spool.as_ref());
+    let open_spool = || {
+        let found = spool.as_ref().map_or(Ok(None), Spool::find);
+        found.map_err(|error| stop(&error, error.hint()))
+    };
+    let places = Places::new(places, arguments.server.clone());
+    if reader::is_one() {
+        return Ok(reader::run(arguments, places, open_spool()?, &source));
+    }
+    let mut ahead = Ahead::open(arguments, source);
     if ahead.deliver() {
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some((archive, name, size)) = from_one_of(&places, arguments) {
-        if let WalFileName::Segment(name) = name {
-            ahead.fill(&archive, None, name, size);
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
-    // What is nowhere is judged by the first.
-    let repository =
-        pgmd::repository::open(&places[0]).map_err(|error| stop(&error, error.hint()))?;
-    let archive = Archive::new(Arc::clone(repository.storage()), arguments.server.clone());
-    let spool = match spool {
-        Some(spool) => Spool::find(spool).map_err(|error| stop(&error, error.hint()))?,
-        None => None,
-    };
-    let Some(size) = segment_size(&repository, &archive, spool.as_ref(), arguments)? else {
+    let spool = open_spool()?;
+    let Some(size) = places.segment_size(spool.as_ref())? else {
         return Err(CliError::new(
             Failure::StopRecovery,
             format!(
@@ -67,24 +69,31 @@ fn get(cx: &Cx, arguments: &WalGetArguments) -> Result<ExitCode, CliError> {
     let Ok(name) = WalFileName::parse(&arguments.file, size) else {
         return Ok(ExitCode::from(ABSENT));
     };
-    let mut found = archive.fetch(name, size, &arguments.path, spool.as_ref());
+    let wanted = Wanted {
+        size,
+        destination: &arguments.path,
+        spool: spool.as_ref(),
+    };
+    let mut found = places.fetch(name, wanted);
     // Perhaps the room was lacking that they took.
-    if matches!(found, Err(ArchiveError::File { .. })) && ahead.make_room() {
-        found = archive.fetch(name, size, &arguments.path, spool.as_ref());
+    if matches!(found, Err(Trouble::Destination(_))) && ahead.make_room() {
+        found = places.fetch(name, wanted);
     }
     match (&found, name) {
-        (Ok(Lookup::Delivered(Origin::Archive | Origin::Spool)), WalFileName::Segment(name)) => {
-            ahead.fill(&archive, spool.as_ref(), name, size);
+        (Ok((found, at)), WalFileName::Segment(name)) if is_whole(found) => {
+            ahead.follow(places.archive(*at), spool.as_ref(), name, size);
         }
-        (Ok(Lookup::Delivered(Origin::Archive | Origin::Spool)), _) => {}
+        (Ok((found, _)), _) if is_whole(found) => {}
         _ => ahead.end(),
     }
-    let found = found.map_err(|error| stop(&error, error.hint()));
+    let found = match found {
+        Ok((found, _)) => Ok(found),
+        Err(Trouble::Destination(error)) => Err(stop(&error, error.hint())),
+        Err(Trouble::Unknown(error)) => Err(error),
+    };
     if let (WalFileName::History(timeline), Err(_) | Ok(Lookup::Absent)) = (name, &found)
         && arguments.needed.is_some()
-        && archive
-            .has_wal(timeline, size, spool.as_ref())
-            .map_err(|error| stop(&error, error.hint()))?
+        && places.have_wal(timeline, size, spool.as_ref())?
     {
         return stand_in(arguments);
     }
@@ -185,24 +194,6 @@ fn delivered(
     }
 }
 
-/// Delivers a whole file from whichever of several repositories has it.
-fn from_one_of(
-    places: &[RepositoryPlace],
-    arguments: &WalGetArguments,
-) -> Option<(Archive, WalFileName, SegmentSize)> {
-    if places.len() < 2 {
-        return None;
-    }
-    places.iter().find_map(|place| {
-        let repository = pgmd::repository::open(place).ok()?;
-        let archive = Archive::new(Arc::clone(repository.storage()), arguments.server.clone());
-        let size = archive.segment_size().ok()??;
-        let name = WalFileName::parse(&arguments.file, size).ok()?;
-        let found = archive.fetch(name, size, &arguments.path, None).ok()?;
-        matches!(found, Lookup::Delivered(Origin::Archive)).then_some((archive, name, size))
-    })
-}
-
 fn places(
     cx: &Cx,
     arguments: &WalGetArguments,
@@ -210,34 +201,32 @@ fn places(
     let at = cx.at()?;
     let named = arguments.spool.clone();
     let spool = named.or_else(|| at.spool_of(&arguments.server));
-    Ok((at.places(), spool))
+    let mut places = at.places();
+    if !arguments.others.is_empty() && at.config.is_some() {
+        let text = "--or names further repositories beside that of --repository";
+        let hint = "without --repository all that are configured are asked";
+        return Err(CliError::new(Failure::Usage, text, Some(hint.into())));
+    }
+    for words in arguments.others.chunks(3) {
+        if let [address, credentials, key] = words {
+            places.push(other_place(address, credentials, key)?);
+        }
+    }
+    Ok((places, spool))
 }
 
-/// The server's segment size, from whichever place knows it.
-fn segment_size(
-    repository: &Repository,
-    archive: &Archive,
-    spool: Option<&Spool>,
-    arguments: &WalGetArguments,
-) -> Result<Option<SegmentSize>, CliError> {
-    let record = repository
-        .server(&arguments.server)
-        .map_err(|error| stop(&error, error.hint()))?;
-    if let Some(size) =
-        record.and_then(|record| SegmentSize::new(u64::from(record.segment_bytes)).ok())
-    {
-        return Ok(Some(size));
-    }
-    if let Some(spool) = spool
-        && let Some(size) = spool
-            .segment_size()
-            .map_err(|error| stop(&error, error.hint()))?
-    {
-        return Ok(Some(size));
-    }
-    archive
-        .segment_size()
-        .map_err(|error| stop(&error, error.hint()))
+/// One that `--or` names.
+fn other_place(address: &str, credentials: &str, key: &str) -> Result<RepositoryPlace, CliError> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        CliError::new(Failure::Usage, format!("--or: {error}"), None)
+    };
+    let address: StoreAddress = address.parse().map_err(|error| wrong(&error))?;
+    let credentials = (credentials != NONE).then(|| Path::new(credentials));
+    let key: Option<MasterKeySource> = match key {
+        NONE => None,
+        key => Some(key.parse().map_err(|error| wrong(&error))?),
+    };
+    place_at(&address, credentials, key.as_ref())
 }
 
 fn stop(error: &dyn std::error::Error, hint: Option<String>) -> CliError {

@@ -46,6 +46,17 @@ pub enum Origin {
     Partial(Lsn),
 }
 
+/// What there is in place of a finished segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remains {
+    /// Nothing, nor anything of its timeline behind it.
+    Nothing,
+    /// An unfinished copy, valid up to here.
+    Part(Lsn),
+    /// A later segment of the same timeline.
+    Later(SegmentName),
+}
+
 impl Archive {
     /// Writes `file` to `destination`, from the archive or else from the spool.
     ///
@@ -95,31 +106,71 @@ impl Archive {
         destination: &Path,
         spool: Option<&Spool>,
     ) -> Result<Lookup, ArchiveError> {
+        if let Some(origin) = self.fetch_finished(name, size, destination, spool)? {
+            return Ok(Lookup::Delivered(origin));
+        }
+        match self.remains(name, size, spool)? {
+            Remains::Nothing => Ok(Lookup::Absent),
+            Remains::Later(next) => Ok(Lookup::Gap {
+                missing: name.file_name(size),
+                next_present: next.file_name(size),
+            }),
+            Remains::Part(_) => self.fetch_part(name, size, destination, spool),
+        }
+    }
+
+    /// Writes a finished segment to `destination`, from the archive or else from the spool; `None` when neither has it.
+    pub fn fetch_finished(
+        &self,
+        name: SegmentName,
+        size: SegmentSize,
+        destination: &Path,
+        spool: Option<&Spool>,
+    ) -> Result<Option<Origin>, ArchiveError> {
         let object = self.object(StoredName::Segment(name), size)?;
         let archived = self.deliver_object(&object, name, size, destination);
         if let Ok(true) = archived {
-            return Ok(Lookup::Delivered(Origin::Archive));
+            return Ok(Some(Origin::Archive));
         }
         if let Some(spool) = spool {
             let path = spool.folder().join(name.file_name(size));
             if let Some(local) = LocalSegment::open(&path, name, size)? {
                 local.check_length()?;
                 deliver_local(&local, size.bytes(), destination)?;
-                return Ok(Lookup::Delivered(Origin::Spool));
+                return Ok(Some(Origin::Spool));
             }
         }
         archived?;
         // It may have gone from the spool to the archive between the two looks.
-        if spool.is_some() && self.deliver_object(&object, name, size, destination)? {
-            return Ok(Lookup::Delivered(Origin::Archive));
-        }
+        let archived = spool.is_some() && self.deliver_object(&object, name, size, destination)?;
+        Ok(archived.then_some(Origin::Archive))
+    }
+
+    /// What there is of a segment that is not there as a whole.
+    pub fn remains(
+        &self,
+        name: SegmentName,
+        size: SegmentSize,
+        spool: Option<&Spool>,
+    ) -> Result<Remains, ArchiveError> {
         if let Some(next) = self.next_present(name, size, spool)? {
-            return Ok(Lookup::Gap {
-                missing: name.file_name(size),
-                next_present: next.file_name(size),
-            });
+            return Ok(Remains::Later(next));
         }
-        self.deliver_partial(name, size, destination, spool)
+        let local = Self::part_in(spool, name, size)?.map(|(end, _)| end);
+        let longest = local.max(self.newest_partial(name, size)?);
+        Ok(longest.map_or(Remains::Nothing, Remains::Part))
+    }
+
+    /// Whether the finished segment is here or in the spool.
+    pub fn has_finished(
+        &self,
+        name: SegmentName,
+        size: SegmentSize,
+        spool: Option<&Spool>,
+    ) -> Result<bool, ArchiveError> {
+        let in_spool = |spool: &Spool| spool.folder().join(name.file_name(size)).exists();
+        Ok(spool.is_some_and(in_spool)
+            || self.exists(&self.object(StoredName::Segment(name), size)?)?)
     }
 
     /// The content of the history file of `timeline`, from the archive or else from the spool; `None` when neither has it.
@@ -231,8 +282,27 @@ impl Archive {
         })
     }
 
-    /// Delivers the longest unfinished copy of a segment.
-    fn deliver_partial(
+    /// The unfinished copy of a segment in the spool, if something is written in it, and where that ends.
+    fn part_in(
+        spool: Option<&Spool>,
+        name: SegmentName,
+        size: SegmentSize,
+    ) -> Result<Option<(Lsn, LocalSegment)>, ArchiveError> {
+        let Some(spool) = spool else {
+            return Ok(None);
+        };
+        let path = spool
+            .folder()
+            .join(WalFileName::Partial(name).file_name(size));
+        let Some(local) = LocalSegment::open(&path, name, size)? else {
+            return Ok(None);
+        };
+        let end = local.valid_end()?;
+        Ok((end > name.start(size)).then_some((end, local)))
+    }
+
+    /// Writes the longest unfinished copy of a segment to `destination`.
+    pub fn fetch_part(
         &self,
         name: SegmentName,
         size: SegmentSize,
@@ -240,19 +310,7 @@ impl Archive {
         spool: Option<&Spool>,
     ) -> Result<Lookup, ArchiveError> {
         let start = name.start(size);
-        let local = match spool {
-            Some(spool) => {
-                let path = spool
-                    .folder()
-                    .join(WalFileName::Partial(name).file_name(size));
-                LocalSegment::open(&path, name, size)?
-            }
-            None => None,
-        };
-        let local = match local {
-            Some(local) => Some((local.valid_end()?, local)).filter(|(end, _)| *end > start),
-            None => None,
-        };
+        let local = Self::part_in(spool, name, size)?;
         let archived = self.newest_partial(name, size)?;
         match (local, archived) {
             (Some((end, local)), archived) if archived.is_none_or(|archived| archived <= end) => {

@@ -39,13 +39,13 @@ use pgm_storage::{ObjectMeta, ObjectPath, Storage};
 
 pub(crate) use local_file::LocalSegment;
 
-pub use ahead::{AheadFolder, AheadRange};
+pub use ahead::{AheadFolder, AheadPlan, AheadReader};
 pub use archiver::{
     ArchiveObserver, ArchiveSignal, Archiver, ArchiverOptions, AskPermit, Incident, LocalCopy,
 };
 pub use backlog::{Backlog, BacklogWatch};
 pub use error::ArchiveError;
-pub use fetch::{Lookup, Origin};
+pub use fetch::{Lookup, Origin, Remains};
 pub use index::{ArchiveIndex, Gap, Interval, Missing, Stretch};
 pub use layout::StoredName;
 pub use prune::Unneeded;

@@ -225,7 +225,7 @@ impl Archive {
         })
     }
 
-    fn exists(&self, object: &ObjectPath) -> Result<bool, ArchiveError> {
+    pub(super) fn exists(&self, object: &ObjectPath) -> Result<bool, ArchiveError> {
         match self.storage.head(object) {
             Ok(_) => Ok(true),
             Err(StorageError::NotFound { .. }) => Ok(false),
