@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pgm_storage::{Cancel, Compression, StorageError};
 
@@ -26,6 +26,7 @@ use crate::manifest::{
     PackRecord,
 };
 use crate::repository::Staging;
+use crate::repository::frame_list::FrameHasher;
 
 /// A target's share of a copy.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Lane {
     pub(super) packs: PackTable,
     /// What interrupted backups left here.
     pub(super) reusable: Reusable,
+    /// What tells frames apart; the same one in every lane.
+    pub(super) hasher: Arc<FrameHasher>,
     reused_frames: AtomicU64,
     reused_bytes: AtomicU64,
     /// The backup before, on which this one is built, or why there is none.
@@ -154,8 +157,9 @@ impl Lane {
         discard: &Cancel,
         mut staging: Staging,
         compression: Compression,
-        reusable: Reusable,
+        reusable: (Reusable, Arc<FrameHasher>),
     ) -> Result<Self> {
+        let (reusable, hasher) = reusable;
         staging.discard_when(discard);
         let header = ManifestHeader {
             format: MANIFEST_FORMAT,
@@ -170,6 +174,7 @@ impl Lane {
             collector: Collector::new(manifest),
             packs: PackTable::default(),
             reusable,
+            hasher,
             reused_frames: AtomicU64::new(0),
             reused_bytes: AtomicU64::new(0),
             built_on: OnceLock::new(),

@@ -37,6 +37,7 @@ mod target;
 mod worker;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -47,6 +48,7 @@ use crate::catalog::{self, BackupEntry, BackupWal};
 use crate::context::{Context, Phase};
 use crate::error::Result;
 use crate::label::BackupLabel;
+use crate::repository::frame_list::FrameHasher;
 use crate::repository::{Lock, Purpose, ServerFacts, Unfinished};
 
 use await_wal::{Unpublished, publish_when_durable};
@@ -220,11 +222,17 @@ fn begin(
         Ok(locked)
     })?;
     let newest = locked.open().filter_map(|(_, locked)| locked.newest).max();
+    let hash_key = locked
+        .open()
+        .find_map(|(_, locked)| locked.reusable.hash_key());
+    let hasher = Arc::new(hash_key.map_or_else(FrameHasher::random, FrameHasher::new)?);
     let now = Timestamp::now();
     locked.step(|locked| {
         let (target, lock) = (locked.target, locked.lock);
         let staging = target.repository.stage_after(lock, now, newest)?;
-        Lane::begin(discard, staging, target.compression, locked.reusable)
+        let reusable = locked.reusable.with_key(hasher.key());
+        let hasher = Arc::clone(&hasher);
+        Lane::begin(discard, staging, target.compression, (reusable, hasher))
     })
 }
 

@@ -8,6 +8,9 @@ use crate::manifest::PackRecord;
 use crate::repository::frame_list::{FrameKey, FrameList, LISTED_FRAMES_MAX, ListedFrame};
 use crate::repository::layout;
 
+/// A backup's last packs have a list from so many raw bytes on: to store fewer again takes less time than to write the list.
+const LISTED_BYTES_MIN: u64 = 64 << 20;
+
 /// A pack that frames are appended to. Dropped without its end, it leaves nothing.
 pub(super) struct OpenPack {
     slot: PackSlot,
@@ -45,7 +48,9 @@ impl OpenPack {
         self.writer.bytes() >= pack_bytes || self.frames.len() >= LISTED_FRAMES_MAX
     }
 
-    pub(super) fn finish(self, lane: &Lane) -> Result<()> {
+    /// Finishes the pack, and lists its frames for a later backup that goes on from this one; not those of a small `last` one, which the
+    /// catalog entry follows at once.
+    pub(super) fn finish(self, lane: &Lane, last: bool) -> Result<()> {
         let Self {
             slot,
             writer,
@@ -63,9 +68,13 @@ impl OpenPack {
                 index_crc32c: Some(summary.index_crc),
             },
         );
+        if last && summary.raw_bytes < LISTED_BYTES_MIN {
+            return Ok(());
+        }
         lane.staging().note_frames(&FrameList {
             pack: slot.number,
             pack_bytes: summary.size,
+            hash_key: lane.hasher.key(),
             frames,
         })
     }

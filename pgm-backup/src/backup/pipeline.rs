@@ -280,6 +280,12 @@ impl Exchange {
         self.lock().phase == Phase::Stopped
     }
 
+    /// Whether all frames have come, and nobody failed.
+    pub(super) fn is_complete(&self) -> bool {
+        let state = self.lock();
+        state.phase == Phase::Closed && state.error.is_none()
+    }
+
     fn into_error(self) -> Option<Error> {
         self.state
             .into_inner()

@@ -5,6 +5,9 @@
 //! where the old backup ended, and files that changed since are stored anew by themselves. Frames begin at places that
 //! depend on the files only (`feed`), so an unchanged file gives the same frames.
 //!
+//! All lists that are used have the same key for their hashes, and this backup takes it over: a frame is hashed once. Those with another key, which
+//! other repositories may have from other times, are not used.
+//!
 //! Memory is bounded by [`FRAMES_MAX`]; frames beyond it are stored again.
 
 use std::collections::HashMap;
@@ -16,7 +19,7 @@ use pgm_storage::Storage;
 use crate::error::Result;
 use crate::label::BackupLabel;
 use crate::manifest::PackRecord;
-use crate::repository::frame_list::{FrameKey, FrameList};
+use crate::repository::frame_list::{FrameKey, FrameList, HashKey};
 use crate::repository::{layout, sweep};
 
 /// The most frames of interrupted backups that are known at a time, in all targets: some 2 TB of data, 80 MiB of memory.
@@ -35,6 +38,8 @@ pub enum Resume {
 /// The frames of interrupted backups in one target.
 #[derive(Debug, Default)]
 pub(super) struct Reusable {
+    /// That of the hashes of all its frames; `None` when there are none.
+    hash_key: Option<HashKey>,
     packs: Vec<PackRecord>,
     /// Sorted by key.
     frames: Vec<Frame>,
@@ -55,7 +60,8 @@ pub(super) struct Found<'a> {
 }
 
 impl Reusable {
-    /// Reads what interrupted backups of `server` left, at most `frames_max` frames. What cannot be read is not used.
+    /// Reads what interrupted backups of `server` left, at most `frames_max` frames. What cannot be read is not used, nor what has
+    /// another key for its hashes than the first.
     pub(super) fn find(
         storage: &dyn Storage,
         server: &ServerName,
@@ -94,8 +100,13 @@ impl Reusable {
                 }
             };
             let is_whole = list.pack == number && sizes.get(&number) == Some(&list.pack_bytes);
-            if is_whole && self.frames.len() + list.frames.len() <= frames_max {
+            if !is_whole || self.frames.len() + list.frames.len() > frames_max {
+                continue;
+            }
+            if *self.hash_key.get_or_insert(list.hash_key) == list.hash_key {
                 self.add_pack(label, &list);
+            } else {
+                tracing::warn!(%path, "the frames of a pack are stored again: another key hashed them");
             }
         }
         Ok(())
@@ -120,6 +131,24 @@ impl Reusable {
             pack,
             offset: frame.offset,
         }));
+    }
+
+    /// The key of the hashes, if there are frames.
+    pub(super) const fn hash_key(&self) -> Option<HashKey> {
+        self.hash_key
+    }
+
+    /// Itself, if its hashes have this key; else nothing.
+    pub(super) fn with_key(self, key: HashKey) -> Self {
+        match self.hash_key {
+            Some(own) if own != key => {
+                tracing::warn!(
+                    "frames of interrupted backups are stored again: another key hashed them"
+                );
+                Self::default()
+            }
+            _ => self,
+        }
     }
 
     /// A stored frame with the same raw bytes.

@@ -15,7 +15,6 @@ use super::worker::refused;
 use crate::error::{Error, Result};
 use crate::manifest::{Extent, PackRecord};
 use crate::repository::frame_cache::FrameCache;
-use crate::repository::frame_list::FrameKey;
 
 /// A pack is closed once it has this many bytes.
 const PACK_BYTES: u64 = 64 << 20;
@@ -92,7 +91,7 @@ impl StoreAgain {
             return Ok(());
         }
         let bytes = &self.frame.bytes;
-        let key = FrameKey::of(bytes);
+        let key = lane.hasher.frame(bytes)?;
         self.encoded.clear();
         self.encoder
             .encode_summed(bytes, key.crc, &mut self.encoded)
@@ -115,14 +114,14 @@ impl StoreAgain {
         self.frame.bytes.clear();
         self.frame.pieces.clear();
         if is_full {
-            self.finish_pack(lane)?;
+            self.finish_pack(lane, false)?;
         }
         Ok(())
     }
 
-    fn finish_pack(&mut self, lane: &Lane) -> Result<()> {
+    fn finish_pack(&mut self, lane: &Lane, last: bool) -> Result<()> {
         match self.pack.take() {
-            Some(pack) => pack.finish(lane),
+            Some(pack) => pack.finish(lane, last),
             None => Ok(()),
         }
     }
@@ -130,7 +129,7 @@ impl StoreAgain {
     /// Stores the rest.
     pub(super) fn finish(mut self, lane: &Lane) -> Result<()> {
         self.store(lane)?;
-        self.finish_pack(lane)
+        self.finish_pack(lane, true)
     }
 }
 

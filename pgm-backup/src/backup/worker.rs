@@ -71,9 +71,10 @@ impl<'a> Worker<'a> {
         if exchange.is_stopped() {
             return Ok(());
         }
+        let last = exchange.is_complete();
         self.in_each_lane(|worker, number, lane| {
             worker.store_changed(number, lane)?;
-            worker.finish_pack(number, lane)
+            worker.finish_pack(number, lane, last)
         })
     }
 
@@ -81,10 +82,10 @@ impl<'a> Worker<'a> {
         self.has_frame.fill(false);
         self.in_each_lane(|worker, number, lane| worker.keep_unchanged(number, lane, frame))?;
         let mut wanting = self.lanes.open();
-        if wanting.all(|(number, _)| self.has_frame[number]) {
+        let Some((_, lane)) = wanting.find(|(number, _)| !self.has_frame[*number]) else {
             return Ok(());
-        }
-        let key = FrameKey::of(&frame.bytes);
+        };
+        let key = lane.hasher.frame(&frame.bytes)?;
         self.note_checksums(frame, key.crc);
         self.in_each_lane(|worker, number, lane| worker.reuse(number, lane, frame, &key))?;
         for number in 0..self.encoders.len() {
@@ -253,7 +254,7 @@ impl<'a> Worker<'a> {
     fn store_changed(&mut self, number: usize, lane: &Lane) -> Result<()> {
         let mut frame = std::mem::replace(&mut self.changed[number], FrameBuffer::new());
         if !frame.pieces.is_empty() {
-            let key = FrameKey::of(&frame.bytes);
+            let key = lane.hasher.frame(&frame.bytes)?;
             self.note_checksums(&frame, key.crc);
             let mut encoders = self.encoders.iter_mut();
             let encoder = encoders.find(|encoder| encoder.compression() == lane.compression());
@@ -319,14 +320,14 @@ impl<'a> Worker<'a> {
         let (full, index) = (pack.is_full(self.pack_bytes), pack.index());
         self.place(lane, frame, index, offset)?;
         if full {
-            self.finish_pack(number, lane)?;
+            self.finish_pack(number, lane, false)?;
         }
         Ok(())
     }
 
-    fn finish_pack(&mut self, number: usize, lane: &Lane) -> Result<()> {
+    fn finish_pack(&mut self, number: usize, lane: &Lane, last: bool) -> Result<()> {
         match self.packs[number].take() {
-            Some(pack) => pack.finish(lane),
+            Some(pack) => pack.finish(lane, last),
             None => Ok(()),
         }
     }

@@ -138,6 +138,7 @@ fn leave(to: &Repository, sample: &Sample, content: &[u8]) {
     let list = FrameList {
         pack: 0,
         pack_bytes,
+        hash_key: [0; 16],
         frames: Vec::new(),
     };
     let path = layout::frame_list(&server(), label, 0);
