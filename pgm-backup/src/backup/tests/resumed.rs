@@ -413,3 +413,51 @@ fn a_sealed_repository_is_gone_on_from_as_well() {
     assert_eq!(entry.reused.packs as usize, finished);
     assert_eq!(contents(&repository, &entry), expected(&files));
 }
+
+#[test]
+fn what_two_backups_left_in_two_repositories_is_not_mixed_up() {
+    let files = files(None);
+    let (first_storage, first) = faulty();
+    let (second_storage, second) = faulty();
+    assert!(die_after(&first_storage, &first, 5, &files));
+    assert!(die_after(&second_storage, &second, 5, &files));
+    let targets = [target(&first, "none"), target(&second, "none")];
+    let (cx, request) = (Context::quiet(), BackupRequest::default());
+    let source = Script::new(steps(&files), 65_536);
+    let outcomes = take_as(&cx, &targets, source, small_packs(), &request).unwrap();
+    let entries: Vec<_> = outcomes
+        .into_iter()
+        .map(|outcome| outcome.into_result().unwrap())
+        .collect();
+    // Two keys hashed what was left: that of the first repository is taken over.
+    assert!(entries[0].reused.packs >= 5, "{:?}", entries[0].reused);
+    assert_eq!(entries[1].reused, crate::catalog::ReusedSize::default());
+    for (entry, repository) in entries.iter().zip([&first, &second]) {
+        assert_eq!(contents(repository, entry), expected(&files));
+        assert_eq!(lists(repository), 0);
+    }
+
+    // One backup for both has one key, and what it left is taken over in both.
+    let mut source = Script::new(steps(&files), 65_536);
+    let (dying, looking) = (
+        [Arc::clone(&first_storage), Arc::clone(&second_storage)],
+        second.clone(),
+    );
+    let mut dead = false;
+    source.before_next = Box::new(move || {
+        if !dead && lists(&looking) >= 5 {
+            dying.iter().for_each(|storage| storage.fail_after(0));
+            dead = true;
+        }
+    });
+    take_as(&cx, &targets, source, small_packs(), &request).unwrap_err();
+    first_storage.repair();
+    second_storage.repair();
+    let source = Script::new(steps(&files), 65_536);
+    let outcomes = take_as(&cx, &targets, source, small_packs(), &request).unwrap();
+    for (outcome, repository) in outcomes.into_iter().zip([&first, &second]) {
+        let entry = outcome.into_result().unwrap();
+        assert!(entry.reused.packs >= 4, "{:?}", entry.reused);
+        assert_eq!(contents(repository, &entry), expected(&files));
+    }
+}
