@@ -149,7 +149,7 @@ impl Staging {
     /// Nobody goes on from this backup any more, nor from those that it took over.
     fn tidy(&self) -> Result<()> {
         sweep::remove_frame_lists(&*self.storage, self.server(), self.label)?;
-        sweep::sweep(&*self.storage, &self.lock, Unfinished::Remove)?;
+        sweep::sweep_backups(&*self.storage, &self.lock, Unfinished::Remove)?;
         Ok(())
     }
 }

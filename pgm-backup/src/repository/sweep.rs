@@ -65,6 +65,18 @@ pub(super) fn sweep(
     lock: &Lock,
     unfinished: Unfinished,
 ) -> Result<SweepReport> {
+    let mut report = sweep_backups(storage, lock, unfinished)?;
+    lock.check()?;
+    report.leftovers = storage.sweep(&layout::server_folder(lock.server()))?;
+    Ok(report)
+}
+
+/// Removes what interrupted backups and deletions left, and does not look for leftovers of dead writers in all folders of the server.
+pub(super) fn sweep_backups(
+    storage: &dyn Storage,
+    lock: &Lock,
+    unfinished: Unfinished,
+) -> Result<SweepReport> {
     let server = lock.server();
     let mut report = SweepReport::default();
     let mut check = || lock.check();
@@ -84,8 +96,6 @@ pub(super) fn sweep(
         }
         report.kept.extend(removal.kept);
     }
-    lock.check()?;
-    report.leftovers = storage.sweep(&layout::server_folder(server))?;
     Ok(report)
 }
 
