@@ -446,7 +446,9 @@ fn what_two_backups_left_in_two_repositories_is_not_mixed_up() {
     let mut dead = false;
     source.before_next = Box::new(move || {
         if !dead && lists(&looking) >= 5 {
-            dying.iter().for_each(|storage| storage.fail_after(0));
+            for storage in &dying {
+                storage.fail_after(0);
+            }
             dead = true;
         }
     });
