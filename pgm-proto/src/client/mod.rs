@@ -7,6 +7,7 @@
 mod base_backup;
 mod byte_stream;
 mod connect;
+mod copy_rows;
 mod exchange;
 mod handshake;
 mod login;
