@@ -274,6 +274,12 @@ pub enum Error {
         /// What happened to it.
         source: pgm_proto::Error,
     },
+    /// One of the sessions ended for which the server read its files.
+    #[error("a session in which the server read its files failed: {source}")]
+    ReadingSessionLost {
+        /// What happened to it.
+        source: pgm_proto::Error,
+    },
     /// A backup was asked for without a repository to put it into.
     #[error("there is no repository for the backup")]
     NoTarget,
@@ -421,7 +427,9 @@ impl Error {
             ),
             Self::NoFiles { advice, .. } => Some(advice.clone()),
             Self::ServerFile { .. } => Some(UNREADABLE.into()),
-            Self::BackupSessionLost { .. } => Some(TAKE_AGAIN.into()),
+            Self::BackupSessionLost { .. } | Self::ReadingSessionLost { .. } => {
+                Some(TAKE_AGAIN.into())
+            }
             Self::NoTarget => Some("name at least one repository".into()),
             Self::WalMissing { .. } => Some(
                 "check that the server's WAL is being received (`pgm-cli status`), then take the backup again".into(),

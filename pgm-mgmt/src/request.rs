@@ -319,6 +319,8 @@ pub enum BackupSource {
     Auto,
     /// Its files are read where they are, on the daemon's host; where that is not possible, there is no backup.
     Local,
+    /// It reads its files for ordinary sessions, several at a time; where that is not possible, there is no backup.
+    Blocks,
     /// It sends changed pages only, for an incremental backup; where that is not possible, there is a warning.
     Native,
     /// It sends everything, and what has not changed is not stored.

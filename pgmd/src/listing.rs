@@ -102,6 +102,7 @@ pub fn details(repository: &Repository, entry: &BackupEntry) -> Result<BackupDet
             BackupMethod::BaseBackup => "base_backup".to_owned(),
             BackupMethod::BaseBackupIncremental => "base_backup_incremental".to_owned(),
             BackupMethod::Files => "files".to_owned(),
+            BackupMethod::Blocks => "blocks".to_owned(),
         },
         reason: entry.reason.clone(),
         data_checksums: entry.data_checksums == DataChecksums::On,

@@ -58,7 +58,7 @@ use lanes::Lanes;
 use native::WhyNot;
 use publish::Beginning;
 use resume::{FRAMES_MAX, Reusable};
-use start::{Now, identify, start};
+use start::{Now, Started, identify, start};
 
 pub use await_wal::{Coverage, NoArchive, WalCoverage};
 pub use compact::Compaction;
@@ -147,23 +147,28 @@ pub fn backup(
     let locked = Lanes::of(targets)
         .step(|target| Locked::take(target, server, request.resume, frames_max))?;
     let now = identify(cx, client, server)?;
-    let files = files::find(cx, client, (server, &now), request)?;
+    let files = files::find(cx, client, (server, &now), request, targets.len())?;
     let lanes = begin(locked, server, &now.facts, &request.discard)?;
+    let now = (server, &now);
     let (beginning, copied) = match files {
-        Some(Ok(files)) => files.copy(cx, lanes, targets, (server, &now), request)?,
-        Some(Err(why_not)) => {
-            let (beginning, copied) = stream(cx, client, lanes, targets, (server, &now), request)?;
-            let note = why_not.note();
-            (Beginning { note, ..beginning }, copied)
+        Some(Ok(files)) => {
+            let begun = files.begin(cx, &lanes, targets, now, request)?;
+            begun.copy(cx, lanes, targets.len(), now.1, request)?
         }
-        None => stream(cx, client, lanes, targets, (server, &now), request)?,
+        Some(Err(why_not)) => {
+            let why_not = format!("the files were not read where they are: {}", why_not.note());
+            let (beginning, copied) = sent(cx, client, lanes, targets, now, request)?;
+            (beginning.noting(&why_not), copied)
+        }
+        None => sent(cx, client, lanes, targets, now, request)?,
     };
     let outcomes = finish(cx, targets, request, &beginning, copied)?;
     Ok(outcomes.into_outcomes())
 }
 
-/// Takes a backup from what the server sends, but for its publication.
-fn stream(
+/// Takes a backup from what the server sends, but for its publication. Before it sends everything for an incremental one, it is
+/// looked whether it reads the changed pages for ordinary sessions.
+fn sent(
     cx: &Context,
     client: &mut Client,
     lanes: Lanes<Lane>,
@@ -175,18 +180,49 @@ fn stream(
         Incremental::Never => None,
         Incremental::IfPossible => Some(native::offer(cx, client, &lanes, targets, now, request)?),
     };
-    let (server, now) = now;
-    let pages = native::pages(offered.as_ref());
-    let first = start(cx, client, now, request, pages);
-    let again = first
-        .as_ref()
-        .is_err_and(|error| native::take_back(&mut offered, error));
-    let mut started = if again {
-        drop(first);
-        start(cx, client, now, request, BackupPages::All)?
-    } else {
-        first?
-    };
+    if let Some(Ok(_)) = &offered {
+        let pages = native::pages(offered.as_ref());
+        match start(cx, client, now.1, request, pages) {
+            Ok(started) => return stream(cx, started, lanes, targets, now.0, request, offered),
+            Err(error) if native::take_back(&mut offered, &error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut why_no_blocks = None;
+    if let (Some(Err(why_all)), BackupSource::Auto) = (&offered, request.source) {
+        match files::begin_changed(cx, client, &lanes, targets, now, request)? {
+            Ok(begun) => {
+                let (beginning, copied) = begun.copy(cx, lanes, targets.len(), now.1, request)?;
+                return Ok((beginning.warning(why_all.warning()), copied));
+            }
+            Err(why_not) if why_not.note() == why_all.reason => {}
+            Err(why_not) => why_no_blocks = Some(why_not),
+        }
+    }
+    let started = start(cx, client, now.1, request, BackupPages::All)?;
+    let (beginning, copied) = stream(cx, started, lanes, targets, now.0, request, offered)?;
+    Ok(match why_no_blocks {
+        None => (beginning, copied),
+        Some(why_not) => {
+            let why_not = format!(
+                "nor did the server read them for ordinary sessions: {}",
+                why_not.note()
+            );
+            (beginning.noting(&why_not), copied)
+        }
+    })
+}
+
+/// Takes the backup that the server has begun to send.
+fn stream(
+    cx: &Context,
+    mut started: Started<'_>,
+    lanes: Lanes<Lane>,
+    targets: &[BackupTarget<'_>],
+    server: &ServerName,
+    request: &BackupRequest,
+    offered: Option<native::Offered>,
+) -> Result<(Beginning, Copied)> {
     let mut beginning = Beginning::of(&started);
     let lanes = match offered {
         None => lanes,

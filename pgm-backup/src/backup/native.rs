@@ -58,7 +58,10 @@ impl WhyNot {
     fn new(reason: impl Into<String>, source: BackupSource) -> Self {
         let weight = match source {
             BackupSource::Native => Weight::Warning,
-            BackupSource::Auto | BackupSource::Local | BackupSource::Stream => Weight::Note,
+            BackupSource::Auto
+            | BackupSource::Local
+            | BackupSource::Blocks
+            | BackupSource::Stream => Weight::Note,
         };
         Self {
             reason: reason.into(),

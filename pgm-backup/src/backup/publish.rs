@@ -62,6 +62,21 @@ impl Beginning {
             warnings: Vec::new(),
         }
     }
+
+    /// With one more note, in front of what was noted before.
+    pub(super) fn noting(mut self, note: &str) -> Self {
+        self.note = match self.note.as_str() {
+            "" => note.to_owned(),
+            before => format!("{note}; {before}"),
+        };
+        self
+    }
+
+    /// With one more warning, if there is one.
+    pub(super) fn warning(mut self, warning: Option<String>) -> Self {
+        self.warnings.extend(warning);
+        self
+    }
 }
 
 /// What its end told.
@@ -166,7 +181,7 @@ pub(super) fn entry(
 /// Why the backup was taken in this way, for people.
 fn reason(kind: Option<&str>, beginning: &Beginning) -> String {
     let kind = match (kind, beginning.method) {
-        (None, BackupMethod::Files) => "a full one, as asked",
+        (None, BackupMethod::Files | BackupMethod::Blocks) => "a full one, as asked",
         (None, _) => FULL_AS_ASKED,
         (Some(kind), _) => kind,
     };

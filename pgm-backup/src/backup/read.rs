@@ -1,12 +1,13 @@
-//! Reading files of the server's host into frames.
+//! Reading files of the server into frames.
 //!
 //! The feeder plans which runs of which files make up a frame, and the worker reads them straight into the buffer that it
-//! compresses: so reading is done by several threads, and there is one copy. A file that has become shorter is filled up with
-//! zeros, as the server does: replay brings what is missing (`sendFile` in `basebackup.c`).
+//! compresses: so reading is done by several threads, and there is one copy. Runs that the server reads are asked for all at once. A file that
+//! has become shorter, or is gone, is filled up with zeros, as the server does: replay brings what is missing (`sendFile` in `basebackup.c`).
 //!
 //! Where the server has page checksums, pages that were written before the backup began are checked. One that is wrong is read again, because the
 //! server may be writing it; one that stays wrong is noted, and stored as it is.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -39,15 +40,42 @@ pub(super) enum Planned {
     },
 }
 
-/// An open file of the server.
+/// A file of the server.
 #[derive(Debug)]
 pub(super) struct SourceFile {
-    pub(super) file: File,
     pub(super) path: FilePath,
+    pub(super) place: Where,
     /// Which pages it should have, if they are checked.
     pub(super) pages: Option<CheckedPages>,
-    /// One of as many as there are open files.
-    pub(super) _open: Arc<()>,
+}
+
+/// Where a file is read.
+#[derive(Debug)]
+pub(super) enum Where {
+    /// On this host: it is open.
+    Here {
+        file: File,
+        /// One of as many as there are open files.
+        _open: Arc<()>,
+    },
+    /// On the server's.
+    There(Arc<dyn ReadThere>),
+}
+
+/// Somebody who reads files on the server's host.
+pub(super) trait ReadThere: Debug + Send + Sync {
+    /// Reads all of the runs, and zeros where there is nothing.
+    fn read(&self, runs: &mut [&mut Run<'_>]) -> Result<()>;
+}
+
+/// A run of a file's bytes that is being read.
+#[derive(Debug)]
+pub(super) struct Run<'a> {
+    pub(super) file: &'a SourceFile,
+    pub(super) offset: u64,
+    pub(super) bytes: &'a mut [u8],
+    /// How many of the bytes there are; the rest are zeros.
+    pub(super) there: usize,
 }
 
 /// The pages of a file of a relation.
@@ -81,22 +109,25 @@ pub(super) fn fill(frame: &mut FrameBuffer) -> Result<()> {
     // What is left of another frame is overwritten.
     frame.bytes.resize(length, 0);
     let mut rest = frame.bytes.as_mut_slice();
-    for planned in frame.planned.drain(..) {
+    let mut runs = Vec::with_capacity(frame.planned.len());
+    for planned in &frame.planned {
         let split = std::mem::take(&mut rest).split_at_mut_checked(planned.length());
         let Some((now, later)) = split else {
             return Err(not_as_planned());
         };
         match planned {
-            Planned::Bytes(bytes) => now.copy_from_slice(&bytes),
-            Planned::Run { file, offset, .. } => file.read(offset, now)?,
+            Planned::Bytes(bytes) => now.copy_from_slice(bytes),
+            Planned::Run { file, offset, .. } => runs.push(Run::new(file, *offset, now)),
         }
         rest = later;
     }
-    if rest.is_empty() {
-        Ok(())
-    } else {
-        Err(not_as_planned())
+    if !rest.is_empty() {
+        return Err(not_as_planned());
     }
+    read(&mut runs)?;
+    drop(runs);
+    frame.planned.clear();
+    Ok(())
 }
 
 fn not_as_planned() -> Error {
@@ -115,63 +146,112 @@ impl Planned {
 }
 
 impl SourceFile {
-    /// Reads the bytes from `offset` on, and checks their pages.
-    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        let there = self.read_once(offset, bytes)?;
-        let Some(pages) = &self.pages else {
-            return Ok(());
+    /// Reads so many bytes from `offset` on, and checks their pages.
+    pub(super) fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        read(&mut [Run::new(self, offset, &mut bytes)])?;
+        Ok(bytes)
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(file: &'a SourceFile, offset: u64, bytes: &'a mut [u8]) -> Self {
+        Self {
+            file,
+            offset,
+            bytes,
+            there: 0,
+        }
+    }
+
+    /// Its pages that are not sound, each as a run of its own.
+    fn unsound(&mut self) -> impl Iterator<Item = Run<'_>> {
+        let (file, offset) = (self.file, self.offset);
+        let checked = file.pages.as_ref().map_or(0, |_| self.there);
+        let (pages, _) = self.bytes[..checked].as_chunks_mut::<PAGE_BYTES>();
+        let pages = pages.iter_mut().enumerate().map(move |(at, page)| {
+            let offset = offset + (at * PAGE_BYTES) as u64;
+            Run {
+                there: PAGE_BYTES,
+                ..Run::new(file, offset, page)
+            }
+        });
+        pages.filter(|page| !page.is_sound())
+    }
+
+    /// Of a run of one page: whether nothing is wrong with it, or there is no such page any more.
+    fn is_sound(&self) -> bool {
+        let (Some(pages), Ok(page)) = (&self.file.pages, self.bytes[..self.there].try_into())
+        else {
+            return true;
         };
-        let first = pages.first_block + (offset / PAGE_BYTES as u64) as u32;
-        let (there, _) = bytes[..there].as_chunks_mut::<PAGE_BYTES>();
-        for (block, page) in (first..).zip(there) {
-            if !is_sound(page, block, pages.checks.since) {
-                self.read_again(block, page, pages)?;
-            }
-        }
-        Ok(())
+        is_sound(page, pages.first_block + self.block(), pages.checks.since)
     }
 
-    fn read_again(
-        &self,
-        block: u32,
-        page: &mut [u8; PAGE_BYTES],
-        pages: &CheckedPages,
-    ) -> Result<()> {
-        let in_file = block - pages.first_block;
-        for _ in 0..READ_AGAIN {
-            std::thread::sleep(READ_AGAIN_AFTER);
-            let there = self.read_once(u64::from(in_file) * PAGE_BYTES as u64, page)?;
-            if there < PAGE_BYTES || is_sound(page, block, pages.checks.since) {
-                return Ok(());
-            }
-        }
-        pages.checks.note(&self.path, in_file);
-        Ok(())
+    /// The number of its first page within the file.
+    fn block(&self) -> u32 {
+        (self.offset / PAGE_BYTES as u64) as u32
     }
+}
 
-    /// Reads as much as there is, and zeros behind it; gives how much that is.
-    fn read_once(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
-        let mut there = 0;
-        while there < bytes.len() {
-            match self
-                .file
-                .read_at(&mut bytes[there..], offset + there as u64)
-            {
-                Ok(0) => break,
-                Ok(more) => there += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => {
-                    return Err(Error::ServerFile {
-                        operation: "read",
-                        path: self.path.to_string(),
-                        source,
-                    });
-                }
+/// Reads runs, and checks their pages.
+fn read(runs: &mut [Run<'_>]) -> Result<()> {
+    read_once(runs)?;
+    let mut wrong: Vec<Run<'_>> = runs.iter_mut().flat_map(Run::unsound).collect();
+    for _ in 0..READ_AGAIN {
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(READ_AGAIN_AFTER);
+        read_once(&mut wrong)?;
+        wrong.retain(|page| !page.is_sound());
+    }
+    for page in wrong {
+        if let Some(pages) = &page.file.pages {
+            pages.checks.note(&page.file.path, page.block());
+        }
+    }
+    Ok(())
+}
+
+/// Reads as much as there is, and zeros behind it.
+fn read_once(runs: &mut [Run<'_>]) -> Result<()> {
+    let mut reader = None;
+    let mut asked = Vec::new();
+    for run in runs {
+        match &run.file.place {
+            Where::Here { file, .. } => {
+                run.there = read_here(run.file, file, run.offset, run.bytes)?;
+            }
+            // Of one backup all have the same reader.
+            Where::There(there) => {
+                reader = Some(there);
+                asked.push(run);
             }
         }
-        bytes[there..].fill(0);
-        Ok(there)
     }
+    reader.map_or(Ok(()), |reader| reader.read(&mut asked))
+}
+
+/// Gives how much there is.
+fn read_here(source: &SourceFile, file: &File, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+    let mut there = 0;
+    while there < bytes.len() {
+        match file.read_at(&mut bytes[there..], offset + there as u64) {
+            Ok(0) => break,
+            Ok(more) => there += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(Error::ServerFile {
+                    operation: "read",
+                    path: source.path.to_string(),
+                    source: error,
+                });
+            }
+        }
+    }
+    bytes[there..].fill(0);
+    Ok(there)
 }
 
 impl PageChecks {
@@ -218,13 +298,15 @@ mod tests {
         let path = folder.path().join("file");
         fs::write(&path, bytes).unwrap();
         SourceFile {
-            file: File::open(path).unwrap(),
+            place: Where::Here {
+                file: File::open(path).unwrap(),
+                _open: Arc::new(()),
+            },
             path: FilePath::new("base/5/1").unwrap(),
             pages: checks.map(|checks| CheckedPages {
                 first_block: 131_072,
                 checks: Arc::clone(checks),
             }),
-            _open: Arc::new(()),
         }
     }
 
@@ -275,23 +357,94 @@ mod tests {
         .concat();
         bytes[8192 + 4000] ^= 1;
         let file = opened(&bytes, Some(&checks));
-        let mut read = vec![1; bytes.len() + 50];
-        file.read(0, &mut read).unwrap();
+        let read = file.read(0, bytes.len() + 50).unwrap();
         assert!(read[..bytes.len()] == bytes && read[bytes.len()..] == [0; 50]);
         assert_eq!(
             checks.warnings(),
             ["the checksum of page 1 of base/5/1 is wrong"]
         );
+    }
 
-        // What was read is half of one version; the file has a whole one by now.
-        let mut torn: [u8; PAGE_BYTES] = page(2).try_into().unwrap();
-        torn[8000] ^= 1;
-        let pages = file.pages.as_ref().unwrap();
-        file.read_again(131_074, &mut torn, pages).unwrap();
-        assert!(torn[..] == page(2));
-        // It is gone by now.
-        file.read_again(131_090, &mut torn, pages).unwrap();
-        assert_eq!(checks.warnings().len(), 1);
+    /// Has a file that the server is writing: from the second look on it is whole, and cut off from the third on.
+    #[derive(Debug)]
+    struct Changing {
+        whole: Vec<u8>,
+        torn: Vec<usize>,
+        asked: Mutex<Vec<Vec<(u64, usize)>>>,
+    }
+
+    impl ReadThere for Changing {
+        fn read(&self, runs: &mut [&mut Run<'_>]) -> Result<()> {
+            let mut asked = self.asked.lock().unwrap();
+            let mut file = self.whole.clone();
+            match asked.len() {
+                0 => self.torn.iter().for_each(|at| file[*at] ^= 1),
+                1 => {}
+                _ => file.truncate(2 * PAGE_BYTES),
+            }
+            asked.push(
+                runs.iter()
+                    .map(|run| (run.offset, run.bytes.len()))
+                    .collect(),
+            );
+            for run in runs {
+                let rest = file.get(run.offset as usize..).unwrap_or_default();
+                run.there = rest.len().min(run.bytes.len());
+                run.bytes[..run.there].copy_from_slice(&rest[..run.there]);
+                run.bytes[run.there..].fill(0);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_server_is_asked_once_for_a_frame_and_again_for_the_pages_that_are_wrong() {
+        let page = |block: u32| sealed_page(Lsn::new(0x400), block, 3);
+        let mut whole: Vec<u8> = (0..6).flat_map(page).collect();
+        // One that stays wrong until it is gone.
+        whole[5 * PAGE_BYTES + 5000] ^= 1;
+        let there = Arc::new(Changing {
+            torn: vec![PAGE_BYTES + 5000, 4 * PAGE_BYTES + 5000],
+            asked: Mutex::default(),
+            whole: whole.clone(),
+        });
+        let checks = Arc::new(PageChecks::new(Lsn::new(0x500)));
+        let file = Arc::new(SourceFile {
+            path: FilePath::new("base/5/1").unwrap(),
+            place: Where::There(Arc::clone(&there) as Arc<dyn ReadThere>),
+            pages: Some(CheckedPages {
+                first_block: 0,
+                checks: Arc::clone(&checks),
+            }),
+        });
+        let mut frame = FrameBuffer::new();
+        let runs = [(0, 2), (3, 4)].map(|(first, count)| (first * 8192, count * PAGE_BYTES));
+        let run = |(offset, length)| Planned::Run {
+            file: Arc::clone(&file),
+            offset,
+            length,
+        };
+        frame.planned = runs.map(run).into();
+        frame.pieces = vec![Piece {
+            file: 1,
+            file_offset: 0,
+            start: 0,
+            length: 6 * PAGE_BYTES as u32,
+        }];
+        fill(&mut frame).unwrap();
+        let asked = there.asked.lock().unwrap();
+        assert_eq!(asked[0], runs);
+        assert_eq!(asked[1], [(8192, 8192), (4 * 8192, 8192), (5 * 8192, 8192)]);
+        assert_eq!(asked[2..], [vec![(5 * 8192, 8192)]]);
+        // What the file has become meanwhile does not matter to what was read of it.
+        let expected = [
+            &whole[..2 * PAGE_BYTES],
+            &whole[3 * PAGE_BYTES..5 * PAGE_BYTES],
+        ]
+        .concat();
+        assert!(frame.bytes[..4 * PAGE_BYTES] == expected);
+        assert!(frame.bytes[4 * PAGE_BYTES..].iter().all(|byte| *byte == 0));
+        assert!(checks.warnings().is_empty());
     }
 
     #[test]

@@ -117,6 +117,8 @@ pub enum BackupMethod {
     BaseBackupIncremental,
     /// Files of the server were read on its host, between the functions that begin and end a backup. There is no `pg_manifest`.
     Files,
+    /// The server read its files for ordinary sessions, between the same functions. There is no `pg_manifest`.
+    Blocks,
 }
 
 /// Whether the server sent what it should.

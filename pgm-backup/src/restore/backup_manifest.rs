@@ -38,7 +38,8 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// Whether what is restored of a backup gets a manifest.
 pub(super) fn is_written(entry: &BackupEntry) -> bool {
-    entry.server_manifest.is_some() || entry.method == BackupMethod::Files
+    entry.server_manifest.is_some()
+        || matches!(entry.method, BackupMethod::Files | BackupMethod::Blocks)
 }
 
 /// Writes the manifest, if there is to be one. `found` are the checksums of the files of which our manifest has none, in its
@@ -55,7 +56,8 @@ pub(super) fn write(
             repository.server_manifest(entry, out)?;
             Ok(())
         }
-        (Some(_), BackupMethod::BaseBackupIncremental) | (_, BackupMethod::Files) => {
+        (Some(_), BackupMethod::BaseBackupIncremental)
+        | (_, BackupMethod::Files | BackupMethod::Blocks) => {
             let found = &mut found.iter().copied();
             compose(entry, repository.manifest(entry)?, found, out)
         }
@@ -82,7 +84,7 @@ pub(super) fn bytes(
     match entry.method {
         BackupMethod::BaseBackup => Ok(repository.server_manifest_bytes(entry)?),
         BackupMethod::BaseBackupIncremental if entry.server_manifest.is_none() => Ok(None),
-        BackupMethod::BaseBackupIncremental | BackupMethod::Files => {
+        BackupMethod::BaseBackupIncremental | BackupMethod::Files | BackupMethod::Blocks => {
             let mut counted = Counted(0);
             write(repository, entry, found, &mut counted)?;
             Ok(Some(counted.0))

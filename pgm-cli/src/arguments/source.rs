@@ -10,6 +10,8 @@ pub(crate) enum SourceChoice {
     Auto,
     /// The server's files are read where they are, on the daemon's host
     Local,
+    /// The server reads its files for ordinary sessions, several at a time
+    Blocks,
     /// Incremental: the server sends what has changed by its own summaries of its WAL (summarize_wal)
     Native,
     /// The server sends everything, and what has not changed is not stored
@@ -21,6 +23,7 @@ impl From<SourceChoice> for BackupSource {
         match choice {
             SourceChoice::Auto => Self::Auto,
             SourceChoice::Local => Self::Local,
+            SourceChoice::Blocks => Self::Blocks,
             SourceChoice::Stream => Self::Stream,
             SourceChoice::Native => Self::Native,
         }

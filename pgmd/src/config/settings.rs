@@ -279,8 +279,9 @@ settings! {
         /// lz4, gzip:1 to gzip:9. It is stored as the repositories say all the same.
         server_compression: ServerCompression = Is("none"), Live;
         /// How the server's data is read: local, its files where they are, on this host, by several threads and without the server; native, incremental
-        /// backups from changed pages that the server sends (PostgreSQL 17 or newer, with summarize_wal); stream, everything is sent by
-        /// the server; auto, the first of these that is possible.
+        /// backups from changed pages that the server sends (PostgreSQL 17 or newer, with summarize_wal); blocks, the server reads its files for
+        /// several ordinary sessions, of an incremental backup the changed pages only; stream, everything is sent by the server; auto, the first of
+        /// these that is possible, but blocks for incremental backups only.
         backup_source: BackupSource = Is("auto"), Live;
         /// Of an old pack of which an incremental backup needs at most so many percent, it stores these again, so that the pack
         /// can go; 0: never.

@@ -165,6 +165,7 @@ fn backup(
     options.source = options.source.or(Some(match entry.backup_source {
         crate::config::BackupSource::Auto => BackupSource::Auto,
         crate::config::BackupSource::Local => BackupSource::Local,
+        crate::config::BackupSource::Blocks => BackupSource::Blocks,
         crate::config::BackupSource::Stream => BackupSource::Stream,
         crate::config::BackupSource::Native => BackupSource::Native,
     }));

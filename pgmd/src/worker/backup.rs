@@ -156,6 +156,7 @@ fn request(link: &Link, options: &BackupOptions, conninfo: &ConnInfo) -> BackupR
         source: match options.source.unwrap_or_default() {
             BackupSource::Auto => pgm_backup::BackupSource::Auto,
             BackupSource::Local => pgm_backup::BackupSource::Local,
+            BackupSource::Blocks => pgm_backup::BackupSource::Blocks,
             BackupSource::Stream => pgm_backup::BackupSource::Stream,
             BackupSource::Native => pgm_backup::BackupSource::Native,
         },

@@ -38,6 +38,14 @@ impl Cluster {
         self.sql(&format!("grant execute on function {functions} to pgm"));
     }
 
+    /// Lets it also list folders and read files: what it takes to read them through the server, beside [`Self::grant_backups`].
+    pub fn grant_file_reads(&self) {
+        self.sql(
+            "grant execute on function pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), \
+             pg_read_binary_file(text, bigint, bigint, boolean) to pgm",
+        );
+    }
+
     /// Runs `sql` as the superuser and returns its one value.
     pub fn value(&self, sql: &str) -> String {
         let rows = self.sql(sql);

@@ -14,9 +14,10 @@ use std::time::Duration;
 use pgm_proto::{Lsn, SystemId};
 
 use crate::error::{Error, Result};
+use crate::manifest::FilePath;
 
 /// `PG_CONTROL_FILE_SIZE`.
-const FILE_BYTES: usize = 8192;
+pub(super) const FILE_BYTES: usize = 8192;
 /// Where a checksum may be: the structure has grown from 240 bytes to 300 in twenty years.
 const CHECKSUM_AT: std::ops::Range<usize> = 200..512;
 const READ_AGAIN: usize = 100;
@@ -24,6 +25,13 @@ const READ_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Its path.
 pub(super) const PATH: &[u8] = b"global/pg_control";
+
+/// The same as a path of the manifest.
+pub(super) fn path() -> Result<FilePath> {
+    FilePath::new(PATH).map_err(|error| Error::BadStream {
+        reason: error.to_string(),
+    })
+}
 
 /// The file, read whole.
 #[derive(Debug)]
@@ -34,15 +42,18 @@ pub(super) struct ControlFile {
 impl ControlFile {
     /// Reads the file until its checksum is right.
     pub(super) fn read(file: &File) -> Result<Self> {
-        let failed = |source| Error::ServerFile {
-            operation: "read",
-            path: String::from_utf8_lossy(PATH).into_owned(),
-            source,
-        };
-        for _ in 0..READ_AGAIN {
+        Self::read_by(|| {
             let mut bytes = vec![0; FILE_BYTES];
             file.read_exact_at(&mut bytes, 0).map_err(failed)?;
-            if is_whole(&bytes) {
+            Ok(bytes)
+        })
+    }
+
+    /// Lets `read` read the file until its checksum is right.
+    pub(super) fn read_by(mut read: impl FnMut() -> Result<Vec<u8>>) -> Result<Self> {
+        for _ in 0..READ_AGAIN {
+            let bytes = read()?;
+            if bytes.len() == FILE_BYTES && is_whole(&bytes) {
                 return Ok(Self { bytes });
             }
             std::thread::sleep(READ_AGAIN_AFTER);
@@ -71,6 +82,19 @@ impl ControlFile {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&self.bytes[at..at + 8]);
         u64::from_le_bytes(bytes)
+    }
+}
+
+/// It cannot be read, because it is not there.
+pub(super) fn missing() -> Error {
+    failed(std::io::ErrorKind::NotFound.into())
+}
+
+fn failed(source: std::io::Error) -> Error {
+    Error::ServerFile {
+        operation: "read",
+        path: String::from_utf8_lossy(PATH).into_owned(),
+        source,
     }
 }
 

@@ -1,22 +1,18 @@
 //! The files of a data directory into frames.
 //!
-//! The [`Copier`] opens each file when its turn comes, so that what is removed later can still be read, and gives its bytes places in frames;
-//! the workers read them. When many small files are open, it reads the next ones itself.
+//! The [`Copier`] opens each file when its turn comes, and gives its bytes places in frames; the workers read them. When many small files
+//! are open, it reads the next ones itself.
 
-use std::ffi::OsStr;
-use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgm_wal::summary::Summary;
-use rustix::fs::{FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
 
 use super::changes::changed;
+use super::directory::{At, DataDirectory, Entry, Opening};
+use super::names;
 use super::session::{Session, Stopped};
-use super::walk::{Tree, Visitor, changed_at, failed, permissions};
-use super::{control_file, control_file::ControlFile, names};
+use super::walk::{Tree, Visitor};
 use crate::backup::collect::FileHeader;
 use crate::backup::fill::Content;
 use crate::backup::lane::Lane;
@@ -29,8 +25,6 @@ use crate::manifest::{DirectoryEntry, FilePath, TablespaceLink};
 
 /// Runs of at least so many bytes are left to the workers: a frame has few of them.
 const LEFT_TO_WORKERS: usize = 64 << 10;
-/// And so are smaller ones, while no more files than this are open.
-const OPEN_MAX: usize = 256;
 /// So many things that are left behind are named.
 const NAMED_MAX: usize = 100;
 /// How often somebody who waits because of the rate looks whether the backup was cancelled.
@@ -48,8 +42,9 @@ pub(super) struct Reading<'a> {
 }
 
 /// Turns files into frames.
-pub(super) struct Copier<'a> {
+pub(super) struct Copier<'a, D> {
     cx: &'a Context,
+    directory: &'a D,
     exchange: &'a Exchange,
     lanes: &'a Lanes<Lane>,
     session: &'a mut Session,
@@ -58,27 +53,20 @@ pub(super) struct Copier<'a> {
     next_file: u64,
     done_bytes: u64,
     begun: Instant,
-    /// As many as there are open files, and one.
-    open: Arc<()>,
     warnings: Vec<String>,
 }
 
-/// A file that is open, and what is known of it.
-struct Opened {
-    file: Arc<SourceFile>,
-    header: FileHeader,
-}
-
-impl<'a> Copier<'a> {
+impl<'a, D: DataDirectory> Copier<'a, D> {
     pub(super) fn new(
         cx: &'a Context,
-        exchange: &'a Exchange,
-        lanes: &'a Lanes<Lane>,
+        directory: &'a D,
+        (exchange, lanes): (&'a Exchange, &'a Lanes<Lane>),
         session: &'a mut Session,
         reading: Reading<'a>,
     ) -> Self {
         Self {
             cx,
+            directory,
             exchange,
             lanes,
             session,
@@ -87,18 +75,18 @@ impl<'a> Copier<'a> {
             next_file: 0,
             done_bytes: 0,
             begun: Instant::now(),
-            open: Arc::new(()),
             warnings: Vec::new(),
         }
     }
 
     /// Copies all of it and ends the backup; gives what the server said at the end, and what was left behind.
-    pub(super) fn copy(mut self, tree: &Tree, control: &File) -> Result<(Stopped, Vec<String>)> {
+    pub(super) fn copy(mut self, tree: &Tree<'_, D>) -> Result<(Stopped, Vec<String>)> {
         tree.visit(self.cx, &mut self)?;
         // Everything must have been read before the backup ends, and before pg_control: what that says holds for all pages.
         self.send_frame()?;
         self.exchange.wait_stored(self.cx)?;
-        self.control_file(control)?;
+        let (header, bytes) = self.directory.control_file()?;
+        self.bytes(&header, &bytes)?;
         let stopped = self.session.stop()?;
         let header = FileHeader {
             path: path_of(b"backup_label")?,
@@ -109,19 +97,6 @@ impl<'a> Copier<'a> {
         self.bytes(&header, &stopped.label_file)?;
         self.send_frame()?;
         Ok((stopped, self.warnings))
-    }
-
-    fn control_file(&mut self, control: &File) -> Result<()> {
-        let stat = rustix::fs::fstat(control)
-            .map_err(|error| failed("look at", control_file::PATH, error))?;
-        let ControlFile { bytes } = ControlFile::read(control)?;
-        let header = FileHeader {
-            path: path_of(control_file::PATH)?,
-            size: bytes.len() as u64,
-            mode: permissions(&stat),
-            mtime: changed_at(&stat),
-        };
-        self.bytes(&header, &bytes)
     }
 
     /// A file whose bytes are here.
@@ -147,12 +122,18 @@ impl<'a> Copier<'a> {
     }
 
     /// Gives all of an open file places in frames.
-    fn opened(&mut self, opened: Opened) -> Result<()> {
-        let Opened { file, header } = opened;
-        if let Some(mut content) = self.changed_content(&header)? {
+    fn opened(&mut self, header: &FileHeader, mut file: SourceFile) -> Result<()> {
+        file.pages = self.reading.checks.and_then(|checks| {
+            Some(CheckedPages {
+                first_block: names::first_block(header.path.as_bytes())?,
+                checks: Arc::clone(checks),
+            })
+        });
+        let file = Arc::new(file);
+        if let Some(mut content) = self.changed_content(header)? {
             return self.runs(&file, &mut content);
         }
-        let number = self.begin_file(&header)?;
+        let number = self.begin_file(header)?;
         let mut content = Content::whole(number, header.path.as_bytes(), header.size);
         self.runs(&file, &mut content)
     }
@@ -191,18 +172,17 @@ impl<'a> Copier<'a> {
     /// Plans the reading of what is left of a file's content.
     fn runs(&mut self, file: &Arc<SourceFile>, content: &mut Content) -> Result<()> {
         while !content.is_complete() {
-            let many_open = Arc::strong_count(&self.open) > OPEN_MAX;
+            let many_open = self.directory.has_many_open();
             self.place(content, |offset, length| {
+                let file = Arc::clone(file);
                 if length >= LEFT_TO_WORKERS || !many_open {
                     return Ok(Planned::Run {
-                        file: Arc::clone(file),
+                        file,
                         offset,
                         length,
                     });
                 }
-                let mut bytes = vec![0; length];
-                file.read(offset, &mut bytes)?;
-                Ok(Planned::Bytes(bytes))
+                Ok(Planned::Bytes(file.read(offset, length)?))
             })?;
         }
         Ok(())
@@ -268,60 +248,9 @@ impl<'a> Copier<'a> {
             std::thread::sleep(left.min(CANCEL_EVERY));
         }
     }
-
-    /// Opens a file that was there a moment ago.
-    fn open(
-        &self,
-        folder: BorrowedFd<'_>,
-        name: &OsStr,
-        path: FilePath,
-    ) -> Result<Result<Opened, Left>> {
-        // Should it be a pipe by now, nobody waits for its other end.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(Err(Left::Gone)),
-            Err(Errno::LOOP) => return Ok(Err(Left::Other(path))),
-            Err(error) => return Err(failed("open", path.as_bytes(), error)),
-        };
-        let stat = rustix::fs::fstat(file.as_fd())
-            .map_err(|error| failed("look at", path.as_bytes(), error))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(Err(Left::Other(path)));
-        }
-        let header = FileHeader {
-            path: path.clone(),
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            mode: permissions(&stat),
-            mtime: changed_at(&stat),
-        };
-        let pages = self.reading.checks.and_then(|checks| {
-            let first_block = names::first_block(path.as_bytes())?;
-            Some(CheckedPages {
-                first_block,
-                checks: Arc::clone(checks),
-            })
-        });
-        let file = SourceFile {
-            file: file.into(),
-            path,
-            pages,
-            _open: Arc::clone(&self.open),
-        };
-        Ok(Ok(Opened {
-            file: Arc::new(file),
-            header,
-        }))
-    }
 }
 
-/// Why a file is not backed up after all.
-enum Left {
-    Gone,
-    Other(FilePath),
-}
-
-impl Visitor for Copier<'_> {
+impl<D: DataDirectory> Visitor<D> for Copier<'_, D> {
     fn folder(&mut self, folder: DirectoryEntry) -> Result<()> {
         self.lanes
             .each(|lane| lane.collector.directory(folder.clone()))
@@ -332,17 +261,12 @@ impl Visitor for Copier<'_> {
             .each(|lane| lane.collector.tablespace(link.clone()))
     }
 
-    fn file(
-        &mut self,
-        folder: BorrowedFd<'_>,
-        name: &OsStr,
-        path: FilePath,
-        _: &Stat,
-    ) -> Result<()> {
-        match self.open(folder, name, path)? {
-            Ok(opened) => self.opened(opened),
-            Err(Left::Gone) => Ok(()),
-            Err(Left::Other(path)) => self.left(&path, "no regular file"),
+    fn file(&mut self, at: At<'_, D>, path: FilePath, entry: &Entry) -> Result<()> {
+        match self.directory.open(at, &path, entry)? {
+            Opening::Open(header, file) => self.opened(&header, file),
+            Opening::Read(header, bytes) => self.bytes(&header, &bytes),
+            Opening::Gone => Ok(()),
+            Opening::Other => self.left(&path, "no regular file"),
         }
     }
 

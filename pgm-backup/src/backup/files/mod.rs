@@ -1,28 +1,30 @@
-//! Backups of a server on the same host: its files are read where they are, by several threads.
+//! Backups of which pgm reads the files itself, by several threads: where they are, on the same host, or through the server's own functions.
 //!
 //! The server is told that a backup begins and ends; in between everything is read that it would have sent, in any order, and `pg_control` last. What the server
 //! sends for `BASE_BACKUP` goes through one process of its own, and that is what a backup of it waits for; here is none. An incremental backup reads only the pages that
 //! pgm's digests of the WAL name.
 //!
-//! Before anything begins it is made sure that the directory is that of the server and that all of it can be read. Whatever stands against it is a
+//! Before anything begins it is made sure that the files are those of the server and that all of them can be read. Whatever stands against it is a
 //! reason to take another way, unless this one was asked for.
 
 mod changes;
 mod control_file;
 mod copy;
+mod directory;
+mod find;
+mod local;
 mod names;
 mod place;
+mod remote;
 mod session;
+mod sessions;
+mod sql;
 mod walk;
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
-use pgm_proto::{BackupEnd, Client, ServerName};
+use pgm_proto::{BackupEnd, Client, Lsn, ServerName};
 use pgm_wal::summary::Summary;
-use rustix::fs::{Access, AtFlags, Stat};
-use rustix::process::geteuid;
 
 use super::copy::{Copied, Said, copy_from, pack_options};
 use super::lane::Lane;
@@ -34,207 +36,136 @@ use super::source::BackupSource;
 use super::start::Now;
 use super::target::BackupTarget;
 use super::{BackupRequest, Incremental};
-use crate::catalog::{BackupMethod, BackupWal, DataChecksums, Sent, TablespaceEntry};
+use crate::catalog::{BackupMethod, DataChecksums, Sent, TablespaceEntry};
 use crate::context::{Context, Phase};
 use crate::error::{Error, Result};
-use crate::manifest::{DirectoryEntry, FilePath, TablespaceLink};
 use copy::{Copier, Reading};
+use directory::DataDirectory;
 use place::Place;
+use remote::RemoteDirectory;
 use session::Session;
-use walk::{Tree, Visitor, failed};
+use walk::Tree;
 
-const REASON_CHARS_MAX: usize = 1000;
-/// The sizes of pages and of files of relations that are understood.
-const SIZES: [&str; 2] = ["8192", "1GB"];
+pub(super) use find::WhyNot;
 
 /// A server whose files can be read.
 #[derive(Debug)]
 pub(super) struct Files {
-    place: Place,
+    directory: Directory,
     session: Session,
+    catalog_version: u32,
     total_bytes: u64,
 }
 
-/// Why the files are not read.
+/// Where its files are.
 #[derive(Debug)]
-pub(super) struct WhyNot {
-    reason: String,
-    advice: String,
+enum Directory {
+    Here(Place),
+    There(RemoteDirectory),
 }
 
-impl WhyNot {
-    fn new(reason: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into().chars().take(REASON_CHARS_MAX).collect(),
-            advice: advice.into(),
-        }
-    }
-
-    /// For the catalog entry.
-    pub(super) fn note(&self) -> String {
-        format!("the files were not read where they are: {}", self.reason)
-    }
+/// A backup that has begun.
+#[derive(Debug)]
+pub(super) struct Begun {
+    files: Files,
+    start_lsn: Lsn,
+    /// On what it can be built, if that is wanted, and what has changed since; or why it cannot.
+    built: Option<std::result::Result<(Found, Summary), String>>,
 }
 
-/// Looks whether the files of the server can be read, and opens the session that it takes; `None` when nobody asked.
+/// Looks whether the files of the server can be read, and opens the sessions that it takes; `None` when nobody asked. Through the
+/// server they are read only if that was asked for.
 pub(super) fn find(
     cx: &Context,
     client: &Client,
     now: (&ServerName, &Now),
     request: &BackupRequest,
+    targets: usize,
 ) -> Result<Option<std::result::Result<Files, WhyNot>>> {
     let (server, now) = now;
-    match request.source {
+    let found = match request.source {
         BackupSource::Stream | BackupSource::Native => return Ok(None),
-        BackupSource::Auto | BackupSource::Local => {}
-    }
-    match (look(cx, client, now, request), request.source) {
-        (Err(Error::Cancelled), _) => Err(Error::Cancelled),
-        (Err(error), _) => Err(error),
-        (Ok(Err(WhyNot { reason, advice })), BackupSource::Local) => Err(Error::NoFiles {
-            server: server.clone(),
-            reason,
-            advice,
-        }),
-        (Ok(found), _) => Ok(Some(found)),
+        BackupSource::Auto | BackupSource::Local => find::here(cx, client, now, request)?,
+        BackupSource::Blocks => there(cx, client, now, request, targets)?,
+    };
+    match (found, request.source) {
+        (Err(WhyNot { reason, advice }), BackupSource::Local | BackupSource::Blocks) => {
+            Err(Error::NoFiles {
+                server: server.clone(),
+                reason,
+                advice,
+            })
+        }
+        (found, _) => Ok(Some(found)),
     }
 }
 
-fn look(
+/// The same through the server's functions; each thread that compresses has a session of its own.
+fn there(
     cx: &Context,
     client: &Client,
     now: &Now,
     request: &BackupRequest,
-) -> Result<std::result::Result<Files, WhyNot>> {
-    const ELSEWHERE: &str = "run pgmd on the server's host, as the server's user; or take the backup with --source stream";
-    let no = |reason: String, advice: &str| Ok(Err(WhyNot::new(reason, advice)));
-    if request.wal == BackupWal::Included {
-        return no(
-            "the WAL shall be in the backup".to_owned(),
-            "take it with --source stream",
-        );
-    }
-    let Some(conninfo) = &request.sql else {
-        return no(
-            "there is no ordinary session".to_owned(),
-            "take it with --source stream",
-        );
-    };
-    cx.report(Phase::Plan, 0, None, "the files of the server");
-    // What costs the server nothing comes first: it logs sessions that it refuses.
-    let place = match Place::find(client.peer(), client.backend(), now.facts.system_id) {
-        Ok(place) => place,
-        Err(reason) => return no(reason, ELSEWHERE),
-    };
-    let major = now.facts.version.major();
-    let total_bytes = match bytes(cx, &place, major) {
-        Ok(bytes) => bytes,
-        Err(Error::Cancelled) => return Err(Error::Cancelled),
-        Err(error) => return no(error.to_string(), &error.hint().unwrap_or_default()),
-    };
-    let mut session = match Session::open(cx, conninfo) {
-        Ok(session) => session,
-        Err(pgm_proto::Error::Interrupted) => return Err(Error::Cancelled),
-        Err(error) => {
-            return no(
-                format!("there is no ordinary session beside that for replication: {error}"),
-                "let the role log in to the database `postgres` or that of the conninfo (pg_hba.conf)",
-            );
-        }
-    };
-    let facts = match session.facts() {
-        Ok(facts) => facts,
-        Err(pgm_proto::Error::Interrupted) => return Err(Error::Cancelled),
-        Err(error) => return no(error.to_string(), ELSEWHERE),
-    };
-    if !facts.may {
-        let [begin, end] = session.functions();
-        let grants = format!(
-            "GRANT EXECUTE ON FUNCTION {begin}, {end} TO the role, in the database of the session"
-        );
-        return no(
-            format!("the role may not execute {begin} and {end}"),
-            &grants,
-        );
-    }
-    if facts.sizes != SIZES {
-        let [page, file] = &facts.sizes;
-        return no(
-            format!("its pages have {page} bytes, and its files {file}"),
-            "take it with --source stream",
-        );
-    }
-    if let Err(reason) = place.compare(&facts, &mut session) {
-        return no(reason, ELSEWHERE);
-    }
-    Ok(Ok(Files {
-        place,
-        session,
-        total_bytes,
-    }))
+    targets: usize,
+) -> find::Looked {
+    let readers = pack_options(request, targets, None).workers;
+    find::there(cx, client, now, request, readers)
 }
 
-/// The bytes of everything that will be read; fails if something may not be read.
-fn bytes(cx: &Context, place: &Place, major: u32) -> Result<u64> {
-    let tree = Tree::new(place.folder.as_fd(), major, place.catalog_version)?;
-    let mut sizes = Sizes { bytes: 0 };
-    tree.visit(cx, &mut sizes)?;
-    Ok(sizes.bytes)
-}
-
-struct Sizes {
-    bytes: u64,
-}
-
-impl Visitor for Sizes {
-    fn folder(&mut self, _: DirectoryEntry) -> Result<()> {
-        Ok(())
-    }
-
-    fn tablespace(&mut self, _: TablespaceLink) -> Result<()> {
-        Ok(())
-    }
-
-    fn file(
-        &mut self,
-        folder: BorrowedFd<'_>,
-        name: &OsStr,
-        path: FilePath,
-        stat: &Stat,
-    ) -> Result<()> {
-        self.bytes += u64::try_from(stat.st_size).unwrap_or(0);
-        let user = geteuid();
-        if user.is_root() || (stat.st_uid == user.as_raw() && stat.st_mode & 0o400 != 0) {
-            return Ok(());
-        }
-        match rustix::fs::accessat(folder, name, Access::READ_OK, AtFlags::EACCESS) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-            Err(error) => Err(failed("read", path.as_bytes(), error)),
-        }
-    }
-
-    fn left(&mut self, _: &FilePath, _: &'static str) -> Result<()> {
-        Ok(())
-    }
+/// Begins an incremental backup of what the server reads for us, if that is possible; else says why not, and nothing has begun.
+pub(super) fn begin_changed(
+    cx: &Context,
+    client: &Client,
+    lanes: &Lanes<Lane>,
+    targets: &[BackupTarget<'_>],
+    now: (&ServerName, &Now),
+    request: &BackupRequest,
+) -> Result<std::result::Result<Begun, WhyNot>> {
+    let found = match native::find(cx, lanes, targets, now, request.compaction)? {
+        Ok(found) => found,
+        // Without a backup before nobody asks the server for more sessions.
+        Err(reason) => return Ok(Err(WhyNot::new(reason, ""))),
+    };
+    let files = match there(cx, client, now.1, request, targets.len())? {
+        Ok(files) => files,
+        Err(why_not) => return Ok(Err(why_not)),
+    };
+    let begun = files.begin_with(cx, lanes, targets, now.1, request, Some(Ok(found)))?;
+    Ok(match begun.built {
+        // The session ends here, and so does the backup that it has begun.
+        Some(Err(reason)) => Err(WhyNot::new(reason, "")),
+        _ => Ok(begun),
+    })
 }
 
 impl Files {
-    /// Takes the backup, but for its publication.
-    pub(super) fn copy(
-        mut self,
+    /// Begins a backup.
+    pub(super) fn begin(
+        self,
         cx: &Context,
-        lanes: Lanes<Lane>,
+        lanes: &Lanes<Lane>,
         targets: &[BackupTarget<'_>],
         now: (&ServerName, &Now),
         request: &BackupRequest,
-    ) -> Result<(Beginning, Copied)> {
+    ) -> Result<Begun> {
         let before = match request.incremental {
             Incremental::Never => None,
             Incremental::IfPossible => {
-                Some(native::find(cx, &lanes, targets, now, request.compaction)?)
+                Some(native::find(cx, lanes, targets, now, request.compaction)?)
             }
         };
-        let now = now.1;
+        self.begin_with(cx, lanes, targets, now.1, request, before)
+    }
+
+    fn begin_with(
+        mut self,
+        cx: &Context,
+        lanes: &Lanes<Lane>,
+        targets: &[BackupTarget<'_>],
+        now: &Now,
+        request: &BackupRequest,
+        before: Option<std::result::Result<Found, String>>,
+    ) -> Result<Begun> {
         cx.report(
             Phase::Checkpoint,
             0,
@@ -246,14 +177,40 @@ impl Files {
             .start(&request.server_label, request.checkpoint)?;
         let built = before.map(|before| {
             before.and_then(|found| {
-                let changes = changes_since(cx, &lanes, targets, &found, (now, start_lsn))?;
+                let changes = changes_since(cx, lanes, targets, &found, (now, start_lsn))?;
                 Ok((found, changes))
             })
         });
+        Ok(Begun {
+            files: self,
+            start_lsn,
+            built,
+        })
+    }
+}
+
+impl Begun {
+    /// Takes the backup, but for its publication.
+    pub(super) fn copy(
+        self,
+        cx: &Context,
+        lanes: Lanes<Lane>,
+        targets: usize,
+        now: &Now,
+        request: &BackupRequest,
+    ) -> Result<(Beginning, Copied)> {
+        let Self {
+            files,
+            start_lsn,
+            built,
+        } = self;
         let changes = build(&lanes, built);
-        let major = now.facts.version.major();
-        let place = &self.place;
-        let tree = Tree::new(place.folder.as_fd(), major, place.catalog_version)?;
+        let Files {
+            directory,
+            mut session,
+            catalog_version,
+            total_bytes,
+        } = files;
         let checks = match now.data_checksums {
             DataChecksums::On => Some(Arc::new(PageChecks::new(start_lsn))),
             DataChecksums::Off => None,
@@ -262,25 +219,80 @@ impl Files {
             checks: checks.as_ref(),
             changes: changes.as_ref(),
             // How much of it has changed is known only when it has been read.
-            total_bytes: changes.is_none().then_some(self.total_bytes),
+            total_bytes: changes.is_none().then_some(total_bytes),
             max_rate_kib: request.max_rate_kib,
         };
-        let options = pack_options(request, targets.len(), reading.total_bytes);
-        let session = &mut self.session;
-        let copied = copy_from(cx, lanes, options, &request.discard, |exchange, lanes| {
-            let copier = Copier::new(cx, exchange, lanes, session, reading);
-            let (stopped, warnings) = copier.copy(&tree, place.control_file())?;
+        let run = Run {
+            cx,
+            targets,
+            now,
+            request,
+            reading,
+            catalog_version,
+        };
+        let (copied, tablespaces) = match &directory {
+            Directory::Here(place) => run.copy(&place.directory(), &mut session, lanes)?,
+            Directory::There(directory) => run.copy(directory, &mut session, lanes)?,
+        };
+        let (method, note) = match directory {
+            Directory::Here(_) => (BackupMethod::Files, "the files were read where they are"),
+            Directory::There(_) => (
+                BackupMethod::Blocks,
+                "the server read its files for ordinary sessions",
+            ),
+        };
+        let beginning = Beginning {
+            facts: now.facts,
+            data_checksums: now.data_checksums,
+            timeline: now.timeline,
+            start_lsn,
+            tablespaces,
+            sent: Sent::Plain,
+            method,
+            note: note.to_owned(),
+            warnings: Vec::new(),
+        };
+        Ok((beginning, copied))
+    }
+}
+
+/// What a copy needs to know.
+struct Run<'a> {
+    cx: &'a Context,
+    targets: usize,
+    now: &'a Now,
+    request: &'a BackupRequest,
+    reading: Reading<'a>,
+    catalog_version: u32,
+}
+
+impl Run<'_> {
+    fn copy<D: DataDirectory>(
+        &self,
+        directory: &D,
+        session: &mut Session,
+        lanes: Lanes<Lane>,
+    ) -> Result<(Copied, Vec<TablespaceEntry>)> {
+        let major = self.now.facts.version.major();
+        let tree = Tree::new(directory, major, self.catalog_version)?;
+        let options = pack_options(self.request, self.targets, self.reading.total_bytes);
+        let discard = &self.request.discard;
+        let copied = copy_from(self.cx, lanes, options, discard, |exchange, lanes| {
+            let shared = (exchange, lanes);
+            let copier = Copier::new(self.cx, directory, shared, session, self.reading);
+            let (stopped, warnings) = copier.copy(&tree)?;
             Ok(Said {
                 end: BackupEnd {
                     end_lsn: stopped.end_lsn,
-                    timeline: now.timeline,
+                    timeline: self.now.timeline,
                     notices: stopped.notices,
                     failure: None,
                 },
                 label_file: stopped.label_file,
                 warnings,
-                damaged: checks
-                    .as_ref()
+                damaged: self
+                    .reading
+                    .checks
                     .map(|checks| checks.warnings())
                     .unwrap_or_default(),
             })
@@ -289,18 +301,7 @@ impl Files {
             oid: tablespace.oid,
             location: tablespace.target.clone(),
         });
-        let beginning = Beginning {
-            facts: now.facts,
-            data_checksums: now.data_checksums,
-            timeline: now.timeline,
-            start_lsn,
-            tablespaces: tablespaces.collect(),
-            sent: Sent::Plain,
-            method: BackupMethod::Files,
-            note: "the files were read where they are".to_owned(),
-            warnings: Vec::new(),
-        };
-        Ok((beginning, copied))
+        Ok((copied, tablespaces.collect()))
     }
 }
 
@@ -329,7 +330,7 @@ fn changes_since(
     lanes: &Lanes<Lane>,
     targets: &[BackupTarget<'_>],
     found: &Found,
-    now: (&Now, pgm_proto::Lsn),
+    now: (&Now, Lsn),
 ) -> std::result::Result<Summary, String> {
     let (now, start_lsn) = now;
     let entry = &found.entry;

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File};
 use std::net::UdpSocket;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use pgm_proto::{Peer, SystemId};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::control_file::ControlFile;
+use super::local::LocalDirectory;
 use super::session::{Facts, Session};
 
 /// The postmaster notes when it began to start, and says when it had started.
@@ -25,8 +26,8 @@ const CHECKPOINT_LOOKS: usize = 5;
 /// A data directory of this host.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) path: PathBuf,
-    pub(super) folder: OwnedFd,
+    path: PathBuf,
+    folder: OwnedFd,
     pub(super) catalog_version: u32,
     postmaster: u32,
     pid_file: PidFile,
@@ -94,7 +95,7 @@ impl Place {
     /// Compares all of it with what the server says.
     pub(super) fn compare(&self, facts: &Facts, session: &mut Session) -> Result<(), String> {
         let path = self.path.display();
-        if parent(facts.backend) != Some(self.postmaster) || facts.port != self.pid_file.port {
+        if parent(facts.own.process) != Some(self.postmaster) || facts.port != self.pid_file.port {
             return Err(format!(
                 "{path} is that of another server than the one that answers"
             ));
@@ -118,9 +119,9 @@ impl Place {
         ))
     }
 
-    /// `pg_control`, as it is now.
-    pub(super) fn control_file(&self) -> &File {
-        &self.control_file
+    /// What is in it.
+    pub(super) fn directory(&self) -> LocalDirectory<'_> {
+        LocalDirectory::new(self.folder.as_fd(), Some(&self.control_file))
     }
 }
 

@@ -17,6 +17,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The first major version in which the functions are called as they are now.
 const NEW_NAMES_SINCE: u32 = 15;
 
+/// The first major version that has this timeout.
+const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
+/// When a process of the server's began.
+const BEGAN: &str =
+    "pg_catalog.round(pg_catalog.date_part('epoch', backend_start) * 1000000)::pg_catalog.int8";
+
 /// The session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -27,15 +33,54 @@ pub(super) struct Session {
 /// What the server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
-    pub(super) backend: u32,
+    pub(super) own: Backend,
     pub(super) system_id: SystemId,
     pub(super) port: u16,
     /// When its postmaster started, in seconds since 1970.
     pub(super) started: i64,
-    /// Whether the role may begin and end backups.
-    pub(super) may: bool,
+    pub(super) in_recovery: bool,
     /// The sizes of its pages and of the files of relations.
     pub(super) sizes: [String; 2],
+    /// The permissions of its folders, in octal.
+    pub(super) folder_mode: String,
+    /// Of the session's database.
+    pub(super) encoding: String,
+}
+
+/// A process of the server's, told from all others that ever were there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Backend {
+    pub(super) process: u32,
+    /// When it began, in microseconds since 1970.
+    began: i64,
+}
+
+/// What a role must be allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Grant {
+    missing: Vec<String>,
+    database: String,
+    role: String,
+}
+
+impl Grant {
+    /// What is missing.
+    pub(super) fn reason(&self) -> String {
+        format!("the role may not execute {}", self.missing.join(" and "))
+    }
+
+    /// What to do.
+    pub(super) fn advice(&self) -> String {
+        let Self {
+            missing,
+            database,
+            role,
+        } = self;
+        format!(
+            "in database `{database}`: GRANT EXECUTE ON FUNCTION {} TO {role}",
+            missing.join(", ")
+        )
+    }
 }
 
 /// The end of a backup.
@@ -55,10 +100,7 @@ impl Session {
         let mut client = Client::connect(&conninfo, pgm_proto::Session::Sql)?;
         let cancel = cx.cancel.clone();
         client.set_interrupt(move || cancel.is_cancelled());
-        client.query(
-            "SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = 0; \
-             SET standard_conforming_strings = on",
-        )?;
+        settle(&mut client)?;
         Ok(Self {
             client,
             looked: Instant::now(),
@@ -67,26 +109,82 @@ impl Session {
 
     /// Asks the server who it is.
     pub(super) fn facts(&mut self) -> Result<Facts, pgm_proto::Error> {
-        let functions = self.functions();
-        let [begin, end] = functions.map(|function| {
-            format!("pg_catalog.has_function_privilege('pg_catalog.{function}', 'EXECUTE')")
-        });
         let row = self.row(&format!(
-            "SELECT pg_catalog.pg_backend_pid(), \
+            "SELECT pg_catalog.pg_backend_pid(), {BEGAN}, \
              (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
              pg_catalog.current_setting('port'), \
              pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())), \
-             {begin} AND {end}, \
-             pg_catalog.current_setting('block_size'), pg_catalog.current_setting('segment_size')"
+             pg_catalog.pg_is_in_recovery(), \
+             pg_catalog.current_setting('block_size'), pg_catalog.current_setting('segment_size'), \
+             pg_catalog.current_setting('data_directory_mode'), \
+             pg_catalog.current_setting('server_encoding') \
+             FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
         ))?;
         Ok(Facts {
-            backend: word(&row, 0)?,
-            system_id: SystemId::new(word::<i64>(&row, 1)?.cast_unsigned()),
-            port: word(&row, 2)?,
-            started: word(&row, 3)?,
-            may: word::<String>(&row, 4)? == "t",
-            sizes: [word(&row, 5)?, word(&row, 6)?],
+            own: Backend {
+                process: word(&row, 0)?,
+                began: word(&row, 1)?,
+            },
+            system_id: SystemId::new(word::<i64>(&row, 2)?.cast_unsigned()),
+            port: word(&row, 3)?,
+            started: word(&row, 4)?,
+            in_recovery: word::<String>(&row, 5)? == "t",
+            sizes: [word(&row, 6)?, word(&row, 7)?],
+            folder_mode: word(&row, 8)?,
+            encoding: word(&row, 9)?,
         })
+    }
+
+    /// What the role may not do of what `functions` do, as the statement that lets it; `None` when it may do all.
+    pub(super) fn grant(&mut self, functions: &[&str]) -> Result<Option<Grant>, pgm_proto::Error> {
+        let may = functions.iter().map(|function| {
+            format!("pg_catalog.has_function_privilege('pg_catalog.{function}', 'EXECUTE')")
+        });
+        let may: Vec<String> = may.collect();
+        let row = self.row(&format!(
+            "SELECT pg_catalog.current_database(), pg_catalog.quote_ident(current_user), {}",
+            may.join(", ")
+        ))?;
+        let mut missing = Vec::new();
+        for (at, function) in functions.iter().enumerate() {
+            if word::<String>(&row, 2 + at)? != "t" {
+                missing.push((*function).to_owned());
+            }
+        }
+        Ok((!missing.is_empty()).then_some(Grant {
+            missing,
+            database: word(&row, 0)?,
+            role: word(&row, 1)?,
+        }))
+    }
+
+    /// Whether this session's server has the process `backend`, and that is one that sends WAL or backups.
+    pub(super) fn has_walsender(&mut self, backend: u32) -> Result<bool, pgm_proto::Error> {
+        self.has(&format!("pid = {backend} AND backend_type = 'walsender'"))
+    }
+
+    fn has(&mut self, what: &str) -> Result<bool, pgm_proto::Error> {
+        let row = self.row(&format!(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE {what})"
+        ))?;
+        Ok(word::<String>(&row, 0)? == "t")
+    }
+
+    /// A further session for reading with the server that has the process `with`.
+    pub(super) fn open_reading(
+        cx: &Context,
+        conninfo: &ConnInfo,
+        with: Backend,
+    ) -> Result<Option<Client>, pgm_proto::Error> {
+        let mut session = Self::open(cx, conninfo)?;
+        let Backend { process, began } = with;
+        if !session.has(&format!("pid = {process} AND {BEGAN} = {began}"))? {
+            return Ok(None);
+        }
+        let mut client = session.client;
+        // Names of files are bytes; and a folder is listed in memory.
+        client.query("SET client_encoding = 'SQL_ASCII'; SET work_mem = '64MB'; SET jit = off")?;
+        Ok(Some(client))
     }
 
     /// The functions that begin and end a backup, with the types of what they take.
@@ -100,6 +198,13 @@ impl Session {
             ["pg_backup_start(text,boolean)", "pg_backup_stop(boolean)"]
         }
     }
+
+    /// The functions that list folders and read files.
+    pub(super) const READING: [&'static str; 3] = [
+        "pg_ls_dir(text,boolean,boolean)",
+        "pg_stat_file(text,boolean)",
+        "pg_read_binary_file(text,bigint,bigint,boolean)",
+    ];
 
     /// Where the last checkpoint is, by the server's own look at `pg_control`.
     pub(super) fn checkpoint(&mut self) -> Result<Lsn, pgm_proto::Error> {
@@ -170,6 +275,23 @@ impl Session {
                 "the server did not answer with one row".to_owned(),
             )),
         }
+    }
+}
+
+/// Makes a session depend on nothing that its role or its database has set.
+fn settle(client: &mut Client) -> Result<(), pgm_proto::Error> {
+    client.query(
+        "SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = 0; \
+         SET search_path = pg_catalog, pg_temp; SET standard_conforming_strings = on; \
+         SET default_transaction_isolation = 'read committed'",
+    )?;
+    if client.server_version().major() >= TRANSACTION_TIMEOUT_SINCE {
+        client.query("SET transaction_timeout = 0")?;
+    }
+    // So that what nobody waits for any more ends at the server, too. Not every system can do that.
+    match client.query("SET client_connection_check_interval = '2s'") {
+        Ok(_) | Err(pgm_proto::Error::Server(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

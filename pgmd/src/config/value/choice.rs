@@ -56,6 +56,8 @@ choice! {
         Auto = "auto",
         /// Its files are read where they are.
         Local = "local",
+        /// It reads its files for ordinary sessions.
+        Blocks = "blocks",
         /// It sends changed pages only.
         Native = "native",
         /// It sends everything.

@@ -64,8 +64,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW VERSION", "the version of pgmd"),
     ("SHOW HELP", "this list"),
     (
-        "BACKUP server [SPREAD] [RATE kib] [COMPRESSION compression] [ANEW] [INCREMENTAL] [LOCAL | NATIVE | STREAM] [NOWAIT]",
-        "take a backup; COMPRESSION is the server's, as zstd:1; ANEW goes on from no interrupted one; INCREMENTAL stores what has changed; LOCAL reads the server's files, NATIVE lets it send what has changed, STREAM everything; NOWAIT gives the job's number at once",
+        "BACKUP server [SPREAD] [RATE kib] [COMPRESSION compression] [ANEW] [INCREMENTAL] [LOCAL | BLOCKS | NATIVE | STREAM] [NOWAIT]",
+        "take a backup; COMPRESSION is the server's, as zstd:1; ANEW goes on from no interrupted one; INCREMENTAL stores what has changed; LOCAL reads the server's files, BLOCKS lets it read them for ordinary sessions, NATIVE lets it send what has changed, STREAM everything; NOWAIT gives the job's number at once",
     ),
     (
         "EXPLAIN RESTORE server [label] TO 'directory' [UNTIL …]",
@@ -290,8 +290,9 @@ fn backup(words: &mut Words<'_>) -> Result<Command, SyntaxError> {
     if words.keyword(&["INCREMENTAL"]).is_some() {
         options.incremental = true;
     }
-    options.source = match words.keyword(&["LOCAL", "NATIVE", "STREAM"]) {
+    options.source = match words.keyword(&["LOCAL", "BLOCKS", "NATIVE", "STREAM"]) {
         Some("LOCAL") => Some(BackupSource::Local),
+        Some("BLOCKS") => Some(BackupSource::Blocks),
         Some("NATIVE") => Some(BackupSource::Native),
         Some(_) => Some(BackupSource::Stream),
         None => None,

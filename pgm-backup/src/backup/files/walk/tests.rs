@@ -1,9 +1,11 @@
 //! What is found in directories that are made to look like those of servers, and worse.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use super::super::local::LocalDirectory;
 use super::*;
 
 const VERSION: &str = "PG_17_202406281";
@@ -17,7 +19,7 @@ struct Seen<'a> {
     on_file: Option<OnFile<'a>>,
 }
 
-impl Visitor for Seen<'_> {
+impl Visitor<LocalDirectory<'_>> for Seen<'_> {
     fn folder(&mut self, folder: DirectoryEntry) -> Result<()> {
         self.lines.push(format!("{}/", folder.path));
         Ok(())
@@ -28,12 +30,12 @@ impl Visitor for Seen<'_> {
         Ok(())
     }
 
-    fn file(&mut self, _: BorrowedFd<'_>, _: &OsStr, path: FilePath, stat: &Stat) -> Result<()> {
+    fn file(&mut self, _: At<'_, LocalDirectory<'_>>, path: FilePath, entry: &Entry) -> Result<()> {
         let path = path.to_string();
         if let Some(on_file) = &mut self.on_file {
             on_file(&path);
         }
-        self.lines.push(format!("{path} {}", stat.st_size));
+        self.lines.push(format!("{path} {}", entry.size));
         Ok(())
     }
 
@@ -53,7 +55,8 @@ fn put(root: &Path, files: &[&str]) {
 
 fn visit(root: &Path, major: u32, seen: &mut Seen<'_>) -> Result<()> {
     let folder = fs::File::open(root).unwrap();
-    let tree = Tree::new(folder.as_fd(), major, 202_406_281)?;
+    let directory = LocalDirectory::new(folder.as_fd(), None);
+    let tree = Tree::new(&directory, major, 202_406_281)?;
     tree.visit(&Context::quiet(), seen)
 }
 
