@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::Zoned;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 use super::{Form, Kind, Literal, Surroundings, Value, Wrong};
 
@@ -50,7 +51,9 @@ impl Value for PathTemplate {
     fn read(written: &Literal, cx: &Surroundings<'_>) -> Result<Self, Wrong> {
         let path = PathBuf::read(written, cx)?;
         let text = path.to_string_lossy();
-        jiff::fmt::strtime::format(text.as_bytes(), &Zoned::now()).map_err(|error| {
+        // Whether it can be written does not depend on the place; to look for the local time zone takes milliseconds.
+        let now = Timestamp::now().to_zoned(TimeZone::UTC);
+        jiff::fmt::strtime::format(text.as_bytes(), &now).map_err(|error| {
             Wrong::because(error)
                 .hint("a time is written as strftime does: %Y-%m-%d; `%%` is a percent sign")
         })?;
