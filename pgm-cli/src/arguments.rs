@@ -313,6 +313,9 @@ pub(crate) struct BackupArguments {
     /// Take at most this much from the server, in KiB per second
     #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(32..=1_048_576))]
     pub(crate) max_rate: Option<u32>,
+    /// So many threads compress, when not as configured
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=8))]
+    pub(crate) workers: Option<u16>,
     /// Have the server (15 or newer) compress what it sends: zstd, lz4 or gzip, with a level as zstd:1; none
     #[arg(long, value_name = "COMPRESSION", allow_hyphen_values = true)]
     pub(crate) server_compression: Option<ServerCompression>,

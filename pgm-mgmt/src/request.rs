@@ -308,6 +308,9 @@ pub struct BackupOptions {
     /// How the server's data is read, when not as the configuration says.
     #[serde(default)]
     pub source: Option<BackupSource>,
+    /// How many threads compress, from 1 to 8, when not as the configuration says.
+    #[serde(default)]
+    pub workers: Option<u16>,
 }
 
 /// How the server's data is read.

@@ -254,6 +254,50 @@ fn a_log_that_cannot_be_written_stops_no_wal_and_says_so_when_it_is_over() {
     assert!(!pid_file.exists());
 }
 
+/// The names of a process's threads, and their nice values (`proc_pid_stat(5)`).
+fn threads(process: u32) -> Vec<(String, i64)> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let stats =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    stats
+        .map(|stat| {
+            let (before, rest) = stat.rsplit_once(") ").unwrap();
+            let name = before.split_once('(').unwrap().1.to_owned();
+            let nice = rest.split(' ').nth(16).unwrap().parse().unwrap();
+            (name, nice)
+        })
+        .collect()
+}
+
+#[test]
+fn a_backup_makes_way_for_others_and_has_as_many_threads_as_it_may() {
+    let cluster = Cluster::builder(Major::V16).start();
+    let pgmd = streaming(&cluster);
+    pgmd.cli_ok(&["conf", "set", "job_priority", "idle"]);
+    pgmd.cli_ok(&["conf", "set", "servers.main.backup_workers", "5"]);
+    for (options, wanted) in [(&[][..], 5), (&["--workers", "3"], 3)] {
+        let backup = [&["backup", "main", "--detach"], &SLOW[..], options].concat();
+        let job = pgmd.cli_ok(&backup);
+        wait_until("the backup copies with its threads", || {
+            let workers = pgmd.job_workers();
+            let threads = workers.iter().flat_map(|worker| threads(*worker));
+            threads.filter(|(name, _)| name == "compress").count() == wanted
+        });
+        let worker = pgmd.job_workers()[0];
+        let threads = threads(worker);
+        assert!(threads.iter().all(|(_, nice)| *nice == 19), "{threads:?}");
+        pgmd.cli_ok(&["job", "cancel", job.trim()]);
+        wait_until("the job has ended", || pgmd.job_workers().is_empty());
+    }
+    let receiver = pgmd.receive_worker("main").unwrap();
+    assert!(threads(receiver).iter().all(|(_, nice)| *nice == 0));
+    refusal(
+        &pgmd.cli(&["backup", "main", "--workers", "9"]),
+        2,
+        &["--workers"],
+    );
+}
+
 #[test]
 fn systemd_is_told_of_every_change() {
     let pgmd = Pgmd::configured(&[]);

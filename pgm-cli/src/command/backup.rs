@@ -18,6 +18,7 @@ pub(super) fn run(cx: &Cx, arguments: BackupArguments) -> Result<ExitCode, CliEr
         no_resume: arguments.no_resume,
         incremental: arguments.incremental,
         source: arguments.source.map(Into::into),
+        workers: arguments.workers,
     };
     let request = Request::Backup {
         server: arguments.server,

@@ -50,9 +50,9 @@ pub use settings::{
     RepositoryConfig, ServerConfig, StandbyConfig, VerifyConfig, all as settings,
 };
 pub use value::{
-    BackupSource, ByteSize, ConninfoText, Form, HookCommand, Kind, LogLevel, LogMode, LogType,
-    MasterKeySource, PathTemplate, ProgramFolders, ServerMode, Statements, TablespacePlaces,
-    VerifyDepth,
+    BackupSource, ByteSize, ConninfoText, Form, HookCommand, JobPriority, Kind, LogLevel, LogMode,
+    LogType, MasterKeySource, PathTemplate, ProgramFolders, ServerMode, Statements,
+    TablespacePlaces, VerifyDepth,
 };
 
 /// The name of the configuration file in the daemon's directory.

@@ -17,8 +17,9 @@ use super::entry::Entry;
 use super::registry::{Group, Setting, settings};
 use super::section::Section;
 use super::value::{
-    BackupSource, ByteSize, ConninfoText, HookCommand, LogLevel, LogMode, LogType, MasterKeySource,
-    PathTemplate, ProgramFolders, ServerMode, Statements, TablespacePlaces, VerifyDepth,
+    BackupSource, ByteSize, ConninfoText, HookCommand, JobPriority, LogLevel, LogMode, LogType,
+    MasterKeySource, PathTemplate, ProgramFolders, ServerMode, Statements, TablespacePlaces,
+    VerifyDepth,
 };
 
 settings! {
@@ -37,6 +38,9 @@ settings! {
         passfile: Option<PathBuf> = Unset("~/.pgpass of pgmd's user"), NewWorkers;
         /// How many jobs (backups, restores …) may run at the same time, over all servers.
         jobs_max: usize = Is("2"), Live, limits("1", "64");
+        /// How jobs share disk and processor with others on the host: normal; low, behind others; idle, only what nobody else wants. The disk's part takes
+        /// a scheduler that knows priorities (bfq, mq-deadline). Restores, and receiving WAL, are always normal.
+        job_priority: JobPriority = Is("normal"), Live;
         /// How many finished jobs are remembered.
         jobs_history: usize = Is("1000"), Live, limits("0", "1000000");
         /// Which backups are kept, such as `last 3, window 14d, days 7, weeks 4, months 12, years 3`; the rest expires.
@@ -273,6 +277,8 @@ settings! {
         create_slot: bool = Is("true"), NewWorkers;
         /// Backups transfer at most this much a second.
         backup_max_rate: Option<ByteSize> = Unset("as fast as it goes"), Live, limits("32KiB", "1GiB");
+        /// How many threads compress a backup; with several repositories they share no more than 8.
+        backup_workers: Option<u16> = Unset("one for each core of the host, at most 8"), Live, limits("1", "8");
         /// The older form of backup_max_rate, in KiB a second.
         backup_max_rate_kib: Option<u32> = Unset(""), Live, limits("32", "1048576");
         /// How the server (PostgreSQL 15 or newer) compresses what it sends for a backup, where the network is slow: zstd:-100 to zstd:19,

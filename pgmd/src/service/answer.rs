@@ -158,6 +158,7 @@ fn backup(
 ) -> Result<Answer, Error> {
     let entry = daemon.server(server)?;
     options.max_rate_kib = options.max_rate_kib.or(entry.rate_kib());
+    options.workers = options.workers.or(entry.backup_workers);
     let compression = options
         .server_compression
         .unwrap_or(entry.server_compression);

@@ -18,7 +18,7 @@ use super::child::{Child, Heard};
 use super::daemon::{Daemon, lock};
 use super::slots::SlotLease;
 use super::state::{Action, Event, Life, Now};
-use crate::config::{Config, LogLevel, ServerConfig};
+use crate::config::{Config, JobPriority, LogLevel, ServerConfig};
 use crate::shared_state::{Phase, Slot};
 use crate::worker::{Connection, Description, Order, ProcessTitle, Task, WorkerEvent};
 
@@ -179,6 +179,7 @@ pub(super) fn describe(
         repositories: config.targets(),
         spool: config.spool_of(server),
         title: ProcessTitle::of(config),
+        priority: JobPriority::Normal,
         task: Task::Receive {
             connection,
             slot: entry.slot.clone(),

@@ -1,6 +1,7 @@
 //! `pgmd worker job backup SERVER`: one backup, from the connection to the report.
 
 use std::cell::Cell;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use pgm_backup::backup::{BackupOutcome, BackupTarget};
@@ -147,6 +148,9 @@ fn request(link: &Link, options: &BackupOptions, conninfo: &ConnInfo) -> BackupR
             Checkpoint::Fast
         },
         max_rate_kib: options.max_rate_kib,
+        workers: options
+            .workers
+            .and_then(|workers| NonZeroUsize::new(workers.into())),
         server_compression: options.server_compression.unwrap_or_default(),
         incremental: if options.incremental {
             Incremental::IfPossible

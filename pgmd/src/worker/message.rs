@@ -16,7 +16,7 @@ use pgm_proto::{
 use serde::{Deserialize, Serialize};
 
 use super::standby::StandbyOptions;
-use crate::config::{Config, LogLevel, ServerConfig};
+use crate::config::{Config, JobPriority, LogLevel, ServerConfig};
 use crate::place::{RepositoryPlace, RepositoryTarget};
 use crate::seal_key::SealKey;
 use crate::trial::TrialSetup;
@@ -39,6 +39,8 @@ pub struct Description {
     pub spool: PathBuf,
     /// Whether the list of processes says what it does.
     pub title: ProcessTitle,
+    /// How it shares disk and processor with others.
+    pub priority: JobPriority,
     /// What it does.
     pub task: Task,
 }

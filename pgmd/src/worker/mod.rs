@@ -8,6 +8,7 @@
 mod archive;
 mod archive_lock;
 mod backup;
+mod courtesy;
 mod coverage;
 mod gap;
 mod identity;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::log;
 use crate::shared_state::{FD_VARIABLE, SharedState};
@@ -87,6 +88,10 @@ async fn work() -> std::io::Result<()> {
         ProcessTitle::Shown => Some(Title::new(Arc::clone(&state), &description)),
         ProcessTitle::Fixed => None,
     };
+    // Threads that are made later inherit it.
+    if let Err(error) = courtesy::make_way(description.priority) {
+        warn!("the job runs with the usual priority: {error}");
+    }
     let (link, outbox) = Link::new()?;
     let task = link.clone();
     let worker = std::thread::Builder::new().name(thread_name(&description.task).to_owned());

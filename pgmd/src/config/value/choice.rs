@@ -66,6 +66,21 @@ choice! {
 }
 
 choice! {
+    /// How jobs share disk and processor with everything else on the host.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum JobPriority ("priority") {
+        /// As everybody.
+        #[default]
+        Normal = "normal",
+        /// Behind others, as `nice -n 10 ionice -c 2 -n 7`.
+        Low = "low",
+        /// Only what nobody else wants, as `nice -n 19 ionice -c 3`.
+        Idle = "idle",
+    }
+}
+
+choice! {
     /// How much is logged.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
     #[serde(rename_all = "lowercase")]

@@ -19,7 +19,7 @@ use std::path::Path;
 use super::error::nearest_hint;
 use super::quoted;
 
-pub use choice::{BackupSource, LogLevel, LogMode, LogType, ServerMode, VerifyDepth};
+pub use choice::{BackupSource, JobPriority, LogLevel, LogMode, LogType, ServerMode, VerifyDepth};
 pub use command::{HookCommand, MasterKeySource};
 pub use conninfo::ConninfoText;
 pub use list::{ProgramFolders, Statements, TablespacePlaces};

@@ -64,7 +64,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW VERSION", "the version of pgmd"),
     ("SHOW HELP", "this list"),
     (
-        "BACKUP server [SPREAD] [RATE kib] [COMPRESSION compression] [ANEW] [INCREMENTAL] [LOCAL | BLOCKS | NATIVE | STREAM] [NOWAIT]",
+        "BACKUP server [SPREAD] [RATE kib] [WORKERS n] [COMPRESSION compression] [ANEW] [INCREMENTAL] [LOCAL | BLOCKS | NATIVE | STREAM] [NOWAIT]",
         "take a backup; COMPRESSION is the server's, as zstd:1; ANEW goes on from no interrupted one; INCREMENTAL stores what has changed; LOCAL reads the server's files, BLOCKS lets it read them for ordinary sessions, NATIVE lets it send what has changed, STREAM everything; NOWAIT gives the job's number at once",
     ),
     (
@@ -280,6 +280,9 @@ fn backup(words: &mut Words<'_>) -> Result<Command, SyntaxError> {
     }
     if words.keyword(&["RATE"]).is_some() {
         options.max_rate_kib = Some(words.value("rate in KiB per second")?);
+    }
+    if words.keyword(&["WORKERS"]).is_some() {
+        options.workers = Some(words.value("number of threads")?);
     }
     if words.keyword(&["COMPRESSION"]).is_some() {
         options.server_compression = Some(words.value("compression")?);

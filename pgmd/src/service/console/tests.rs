@@ -28,7 +28,9 @@ fn commands_are_requests_in_any_case() {
     let server = || "prod-1".parse().unwrap();
     assert_eq!(request("show SERVERS;"), Request::Status { server: None });
     assert_eq!(
-        request("Backup prod-1 SPREAD rate 2048 compression zstd:-5 anew incremental native"),
+        request(
+            "Backup prod-1 SPREAD rate 2048 workers 3 compression zstd:-5 anew incremental native"
+        ),
         Request::Backup {
             server: server(),
             options: pgm_mgmt::BackupOptions {
@@ -38,6 +40,7 @@ fn commands_are_requests_in_any_case() {
                 no_resume: true,
                 incremental: true,
                 source: Some(pgm_mgmt::BackupSource::Native),
+                workers: Some(3),
             }
         }
     );

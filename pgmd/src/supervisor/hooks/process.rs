@@ -182,6 +182,7 @@ mod tests {
             }],
             spool: "/s".into(),
             title: crate::worker::ProcessTitle::Fixed,
+            priority: crate::config::JobPriority::Normal,
             task: crate::worker::Task::Restore {
                 options: pgm_mgmt::RestoreOptions {
                     server: "prod".parse().unwrap(),

@@ -11,6 +11,7 @@ use super::super::daemon::Daemon;
 use super::super::verify_schedule;
 use super::{Admitted, JobTicket, run};
 use crate::audit::Outcome;
+use crate::config::JobPriority;
 use crate::place::RepositoryTarget;
 use crate::service::{Caller, audited};
 use crate::worker::{Description, ProcessTitle, Task};
@@ -55,6 +56,11 @@ impl Daemon {
             repositories,
             spool: config.spool_of(server),
             title: ProcessTitle::of(&config),
+            priority: match task {
+                // Whoever restores waits for it.
+                Task::Restore { .. } => JobPriority::Normal,
+                _ => config.job_priority,
+            },
             task,
         };
         let id = ticket.id;
