@@ -64,7 +64,7 @@ pub use response::{
     Gap, Pong, RepositoryStatus, Response, RunningJobs, ServerBackups, ServerState, ServerStatus,
     Stopping, TablespaceSummary, UnreadableRepository,
 };
-pub use restore::{PlannedRestore, PlannedTransaction, RestoreOutcome};
+pub use restore::{PlannedRestore, PlannedTransaction, RestoreOutcome, RestoreRead};
 pub use retention::{RetentionDecision, RetentionOptions, RetentionOutcome};
 pub use role::{Access, Reach, Role};
 pub use settings::{

@@ -82,8 +82,20 @@ pub struct RestoreOutcome {
     /// Files, links and folders that were removed, because the backup does not have them.
     #[serde(default)]
     pub removed: u64,
+    /// What each repository gave of the files.
+    #[serde(default)]
+    pub sources: Vec<RestoreRead>,
     /// Milliseconds it took.
     pub elapsed_ms: u64,
     /// What a person should read.
     pub warnings: Vec<String>,
+}
+
+/// What a restore read in one repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRead {
+    /// The repository.
+    pub repository: String,
+    /// Bytes of files that it gave.
+    pub raw_bytes: u64,
 }

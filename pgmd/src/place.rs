@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::MasterKeySource;
 use crate::seal_key::PlaceKey;
 
+/// Seconds until an operation is given up that another repository can do.
+const HURRIED_SECONDS: u64 = 15;
+
 /// A repository's address, and the file with the credentials for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepositoryPlace {
@@ -58,6 +61,23 @@ impl RepositoryPlace {
         Self {
             key: source.map(PlaceKey::new),
             ..self
+        }
+    }
+
+    /// The same place, for what another one has too: an operation is given up after fifteen seconds, unless the address says when.
+    #[must_use]
+    pub fn hurried(&self) -> Self {
+        let text = self.address.to_string();
+        let joint = if text.contains('?') { '&' } else { '?' };
+        let hurried = format!("{text}{joint}retry_timeout={HURRIED_SECONDS}");
+        let address = match self.address.kind() {
+            StoreKind::Local | StoreKind::Memory => None,
+            _ if text.contains("retry_timeout=") => None,
+            _ => hurried.parse().ok(),
+        };
+        Self {
+            address: address.unwrap_or_else(|| self.address.clone()),
+            ..self.clone()
         }
     }
 
@@ -134,6 +154,23 @@ impl fmt::Display for RepositoryPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_in_a_hurry_gives_up_early_unless_the_address_says_when() {
+        let hurried = |address: &str| {
+            let place = RepositoryPlace {
+                address: address.parse().unwrap(),
+                ..RepositoryPlace::local("/srv/pgm")
+            };
+            place.hurried().address.to_string()
+        };
+        assert_eq!(hurried("s3://bucket/x"), "s3://bucket/x?retry_timeout=15");
+        let more = hurried("s3://bucket/x?region=y");
+        assert_eq!(more, "s3://bucket/x?region=y&retry_timeout=15");
+        for same in ["/srv/pgm?", "s3://bucket/x?retry_timeout=60"] {
+            assert_eq!(hurried(same), same);
+        }
+    }
 
     #[test]
     fn a_file_of_credentials_that_others_can_read_is_refused() {

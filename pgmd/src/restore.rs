@@ -11,7 +11,7 @@ use pgm_backup::restore::{
 use pgm_backup::{Context, Repository};
 use pgm_mgmt::{
     Error, ErrorCode, PlannedRestore, PlannedTransaction, RestoreOptions, RestoreOutcome,
-    TargetAction, TargetPoint,
+    RestoreRead, TargetAction, TargetPoint,
 };
 use pgm_proto::Lsn;
 use pgm_wal::Spool;
@@ -128,7 +128,11 @@ impl PreparedRestore {
     pub fn carry_out(&self, cx: &Context) -> Result<RestoreOutcome, Error> {
         let others = self.others.iter();
         let others: Vec<OtherRepository<'_>> = others
-            .map(|place| OtherRepository::new(place.name.as_str(), || repository::open(place)))
+            .map(|place| {
+                let hurried = place.hurried();
+                let hurried = move || repository::open(&hurried);
+                OtherRepository::new(place.name.as_str(), || repository::open(place), hurried)
+            })
             .collect();
         let source = RestoreSource {
             repository: &self.repository,
@@ -137,7 +141,7 @@ impl PreparedRestore {
             others: &others,
         };
         let report = restore::restore(cx, source, &self.plan).map_err(|error| refusal(&error))?;
-        Ok(outcome(&self.plan, report))
+        Ok(outcome(&self.plan, self.place.name.as_str(), report))
     }
 }
 
@@ -326,8 +330,16 @@ fn transactions(plan: &RestorePlan) -> (Option<PlannedTransaction>, Option<Plann
     (last, next)
 }
 
-fn outcome(plan: &RestorePlan, report: RestoreReport) -> RestoreOutcome {
+fn outcome(plan: &RestorePlan, repository: &str, report: RestoreReport) -> RestoreOutcome {
+    let own = (repository.to_owned(), report.own_bytes);
+    let sources = std::iter::once(own).chain(report.others_bytes);
     RestoreOutcome {
+        sources: sources
+            .map(|(repository, raw_bytes)| RestoreRead {
+                repository,
+                raw_bytes,
+            })
+            .collect(),
         server: report.server,
         label: report.label.to_string(),
         directory: report.directory.display().to_string(),

@@ -1,14 +1,14 @@
 //! Hands out what the workers of a restore fetch, in the order of the `window`.
 
 use std::fs::File;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use super::destination::{Creation, Destination};
 use super::error::RestoreError;
 use super::place::{CONTROL_FILE, Placed, Shared};
+use super::queue::Queue;
 use super::roots::Found;
-use super::window::{Job, Piece, Window};
-use crate::error::Error;
+use super::window::{Piece, Window};
 use crate::manifest::{FileEntry, ManifestEntry, ManifestReader};
 
 /// Files below this are not preallocated.
@@ -17,16 +17,16 @@ const PREALLOCATE_MIN: u64 = 2 << 20;
 /// Reads the manifest and hands out frames.
 pub(super) struct Dispatcher<'a> {
     shared: &'a Shared<'a>,
-    jobs: mpsc::SyncSender<Job>,
+    queue: &'a Queue,
     window: Window,
     pub(super) placed: Placed,
 }
 
 impl<'a> Dispatcher<'a> {
-    pub(super) fn new(shared: &'a Shared<'a>, jobs: mpsc::SyncSender<Job>) -> Self {
+    pub(super) fn new(shared: &'a Shared<'a>, queue: &'a Queue) -> Self {
         Self {
             shared,
-            jobs,
+            queue,
             window: Window::default(),
             placed: Placed::default(),
         }
@@ -122,18 +122,13 @@ impl<'a> Dispatcher<'a> {
 
     /// Everything that waits.
     pub(super) fn hand_out(&mut self) -> Result<(), RestoreError> {
-        let (shared, sender) = (self.shared, &self.jobs);
-        self.window.hand_out(&|| shared.check_stop(), &mut |job| {
-            send(shared, sender, job)
+        let (shared, queue) = (self.shared, self.queue);
+        let check = || shared.check_stop();
+        self.window.hand_out(&check, &mut |job| {
+            check()?;
+            queue.send(job, &check)
         })
     }
-}
-
-fn send(shared: &Shared<'_>, jobs: &mpsc::SyncSender<Job>, job: Job) -> Result<(), RestoreError> {
-    shared.check_stop()?;
-    // All workers are gone only when one failed, and that failure is what is reported.
-    jobs.send(job)
-        .map_err(|_| RestoreError::Repository(Error::Cancelled))
 }
 
 /// Takes the room for a file at once; a file system that cannot is no error.

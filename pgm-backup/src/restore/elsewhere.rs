@@ -2,7 +2,8 @@
 //!
 //! A backup that went to several repositories has one label in all of them and the same files, but not the same packs: each
 //! has been compressed, sealed and built on earlier backups by itself. So what is missing is looked for by file and position,
-//! in the other's own manifest, which is read once for everything that is missing.
+//! in the other's own manifest, which is read once for everything that is missing. The first that has the backup is also read
+//! beside the one of the plan from the beginning (`beside`).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,11 +13,13 @@ use pgm_proto::ServerName;
 use pgm_wal::archive::{Archive, Lookup};
 use pgm_wal::{SegmentSize, Spool, WalFileName};
 
+use super::beside;
 use super::dispatch::Dispatcher;
 use super::error::RestoreError;
 use super::place::{Shared, Source};
+use super::queue::Queue;
 use super::window::Piece;
-use crate::catalog::BackupEntry;
+use crate::catalog::{BackupEntry, BackupMethod};
 use crate::error::Result as RepositoryResult;
 use crate::label::BackupLabel;
 use crate::manifest::{Extent, FileEntry, FilePath, ManifestEntry, ManifestReader};
@@ -29,11 +32,15 @@ const REASON_CHARS_MAX: usize = 300;
 
 /// Opens a repository.
 type Open<'a> = Box<dyn Fn() -> RepositoryResult<Repository> + Send + Sync + 'a>;
+/// Opens a repository for a thread that may be left behind.
+pub(super) type Hurried = dyn Fn() -> RepositoryResult<Repository> + Send + Sync;
 
 /// A repository that may have the same backup as the one that is read. It is opened when something is missing there.
 pub struct OtherRepository<'a> {
     name: String,
     open: Open<'a>,
+    /// The same, when there is another one to read from: what takes long is given up early.
+    hurried: Arc<Hurried>,
 }
 
 impl std::fmt::Debug for OtherRepository<'_> {
@@ -44,14 +51,17 @@ impl std::fmt::Debug for OtherRepository<'_> {
 }
 
 impl<'a> OtherRepository<'a> {
-    /// The repository that `open` opens, called `name` in warnings.
+    /// The repository that `open` opens, called `name` in warnings; `hurried` opens it for reading what another one has too, where an
+    /// operation that takes long is better given up.
     pub fn new(
         name: impl Into<String>,
         open: impl Fn() -> RepositoryResult<Repository> + Send + Sync + 'a,
+        hurried: impl Fn() -> RepositoryResult<Repository> + Send + Sync + 'static,
     ) -> Self {
         Self {
             name: name.into(),
             open: Box::new(open),
+            hurried: Arc::new(hurried),
         }
     }
 }
@@ -62,6 +72,8 @@ pub(super) struct Elsewhere<'a> {
     entry: &'a BackupEntry,
     others: &'a [OtherRepository<'a>],
     warnings: Mutex<Vec<String>>,
+    /// How many bytes which of them gave.
+    given: Mutex<Vec<(String, u64)>>,
 }
 
 impl<'a> Elsewhere<'a> {
@@ -70,11 +82,50 @@ impl<'a> Elsewhere<'a> {
             entry,
             others,
             warnings: Mutex::default(),
+            given: Mutex::default(),
         }
     }
 
     pub(super) fn has_others(&self) -> bool {
         !self.others.is_empty()
+    }
+
+    /// How many bytes of files which of them gave.
+    pub(super) fn given(&self) -> Vec<(String, u64)> {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.clone()
+    }
+
+    fn count(&self, name: &str, bytes: u64) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        match given.iter_mut().find(|(known, _)| known == name) {
+            Some((_, sum)) => *sum += bytes,
+            None if bytes > 0 => given.push((name.to_owned(), bytes)),
+            None => {}
+        }
+    }
+
+    /// Reads from the first that has the same backup what can be borrowed from `queue`. It is no trouble if there is none: what is
+    /// wrong there is told when it was begun with.
+    pub(super) fn help(&self, shared: &Shared<'_>, queue: &Queue) {
+        for OtherRepository { name, hurried, .. } in self.others {
+            let copy = match beside::prepare(shared, queue, hurried, self.entry) {
+                Ok(Some(copy)) => copy,
+                Ok(None) => return,
+                Err(reason) => {
+                    tracing::info!("repository {name} is not read beside the first: {reason}");
+                    continue;
+                }
+            };
+            let helped = beside::help(shared, queue, copy);
+            self.count(name, helped.bytes);
+            if let Some(failure) = helped.failure {
+                self.warn(format!(
+                    "repository {name} was not read to the end, which the first one did: {failure}"
+                ));
+            }
+            return;
+        }
     }
 
     /// What a person should know of where things came from.
@@ -93,7 +144,7 @@ impl<'a> Elsewhere<'a> {
                 return Ok(());
             }
             let bytes = bytes_of(&pieces);
-            let found = match self.copy_in(other) {
+            let found = match find_copy(&*other.open, self.entry) {
                 Ok(found) => found,
                 Err(reason) => {
                     self.warn(format!("repository {} is of no help: {reason}", other.name));
@@ -101,7 +152,7 @@ impl<'a> Elsewhere<'a> {
                     continue;
                 }
             };
-            found.give(shared, pieces)?;
+            self.count(&other.name, found.give(shared, pieces)?);
             let missing = shared.aside.bytes();
             self.warn(format!(
                 "{} of {bytes} bytes that could not be read came from repository {}; the first failure was: {}",
@@ -140,47 +191,76 @@ impl<'a> Elsewhere<'a> {
         Err(failed)
     }
 
+    /// Has the server's manifest written from where it can be read. `Err` gives `failed` back.
+    ///
+    /// One that is composed of ours is not had elsewhere: its checksums were found in the order of the manifest that was read.
+    pub(super) fn give_manifest(
+        &self,
+        write: &dyn Fn(&Repository, &BackupEntry) -> Result<(), RestoreError>,
+        failed: RestoreError,
+    ) -> Result<(), RestoreError> {
+        let is_verbatim = |entry: &BackupEntry| {
+            entry.server_manifest.is_some() && entry.method == BackupMethod::BaseBackup
+        };
+        for other in self.others.iter().filter(|_| is_verbatim(self.entry)) {
+            let Ok(copy) = find_copy(&*other.open, self.entry) else {
+                continue;
+            };
+            if is_verbatim(&copy.entry) && write(&copy.repository, &copy.entry).is_ok() {
+                self.warn(format!(
+                    "the server's manifest came from repository {}: {}",
+                    other.name,
+                    told(&failed)
+                ));
+                return Ok(());
+            }
+        }
+        Err(failed)
+    }
+
     fn warn(&self, text: String) {
         tracing::warn!("{text}");
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         warnings.push(text);
     }
+}
 
-    /// The same backup in another repository, or why it is not there.
-    fn copy_in(&self, other: &OtherRepository<'_>) -> Result<FoundCopy, String> {
-        let said = |error: crate::error::Error| error.to_string();
-        let repository = (other.open)().map_err(said)?;
-        let catalog = repository.catalog(&self.entry.server).map_err(said)?;
-        let wanted = self.entry;
-        let entry = catalog.backups().iter().find(|entry| {
-            entry.label == wanted.label
-                && entry.system_id == wanted.system_id
-                && (entry.start_lsn, entry.end_lsn) == (wanted.start_lsn, wanted.end_lsn)
-                && entry.timeline == wanted.timeline
-        });
-        let Some(entry) = entry else {
-            return Err(format!("it does not have backup {}", wanted.label));
-        };
-        let manifest = repository.manifest(entry).map_err(said)?;
-        Ok(FoundCopy {
-            entry: entry.clone(),
-            manifest,
-            repository,
-        })
-    }
+/// The backup `wanted` in the repository that `open` opens, or why it is not there.
+pub(super) fn find_copy(
+    open: &dyn Fn() -> RepositoryResult<Repository>,
+    wanted: &BackupEntry,
+) -> Result<FoundCopy, String> {
+    let said = |error: crate::error::Error| error.to_string();
+    let repository = open().map_err(said)?;
+    let catalog = repository.catalog(&wanted.server).map_err(said)?;
+    let entry = catalog.backups().iter().find(|entry| {
+        entry.label == wanted.label
+            && entry.system_id == wanted.system_id
+            && (entry.start_lsn, entry.end_lsn) == (wanted.start_lsn, wanted.end_lsn)
+            && entry.timeline == wanted.timeline
+    });
+    let Some(entry) = entry else {
+        return Err(format!("it does not have backup {}", wanted.label));
+    };
+    let manifest = repository.manifest(entry).map_err(said)?;
+    Ok(FoundCopy {
+        entry: entry.clone(),
+        manifest,
+        repository,
+    })
 }
 
 /// A backup in another repository.
 #[derive(Debug)]
-struct FoundCopy {
-    repository: Repository,
-    entry: BackupEntry,
-    manifest: ManifestReader,
+pub(super) struct FoundCopy {
+    pub(super) repository: Repository,
+    pub(super) entry: BackupEntry,
+    pub(super) manifest: ManifestReader,
 }
 
 impl FoundCopy {
     /// Fetches the pieces. What is not there, or is another file, stays set aside.
-    fn give(self, shared: &Shared<'_>, pieces: Vec<Piece>) -> Result<(), RestoreError> {
+    fn give(self, shared: &Shared<'_>, pieces: Vec<Piece>) -> Result<u64, RestoreError> {
         let server: &ServerName = &self.entry.server;
         let packs = self.manifest.packs().to_vec();
         let source = Source {
@@ -191,7 +271,7 @@ impl FoundCopy {
         };
         let mut wanted = by_file(pieces);
         let mut manifest = self.manifest;
-        shared.round(source, |dispatcher| {
+        let ((), given) = shared.round(source, None, |dispatcher| {
             while let Some(entry) = manifest.next_entry()? {
                 let ManifestEntry::File(file) = entry else {
                     continue;
@@ -203,7 +283,7 @@ impl FoundCopy {
             dispatcher.hand_out()
         })?;
         shared.aside.put_back(wanted.into_values().flatten());
-        Ok(())
+        Ok(given)
     }
 }
 
@@ -242,7 +322,7 @@ fn hand_out(
 }
 
 /// The parts of `extents`, which make up a file, that hold the bytes of the file for which `wanted` stands.
-fn parts(extents: &[Extent], wanted: Extent) -> impl Iterator<Item = Extent> {
+pub(super) fn parts(extents: &[Extent], wanted: Extent) -> impl Iterator<Item = Extent> {
     let end_of = |extent: &Extent| extent.file_offset + u64::from(extent.length);
     let (begin, end) = (wanted.file_offset, end_of(&wanted));
     let first = extents.partition_point(|extent| end_of(extent) <= begin);
@@ -281,7 +361,7 @@ fn bytes_of(pieces: &[Piece]) -> u64 {
 }
 
 /// An error with its causes, not longer than a person reads.
-fn told(error: &RestoreError) -> String {
+pub(super) fn told(error: &RestoreError) -> String {
     use std::error::Error as _;
     let mut text = error.to_string();
     let mut source = error.source();

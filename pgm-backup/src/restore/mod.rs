@@ -8,6 +8,7 @@
 //! `pg_verifybackup` finds everything it looks for.
 
 pub(crate) mod backup_manifest;
+mod beside;
 mod destination;
 mod dispatch;
 mod elsewhere;
@@ -21,6 +22,7 @@ mod overrides;
 mod pieces;
 mod place;
 mod plan;
+mod queue;
 mod reach;
 mod recovery;
 mod roots;
@@ -179,6 +181,10 @@ pub struct RestoreReport {
     pub kept_bytes: u64,
     /// Files, links and folders that were there and that the backup does not have.
     pub removed: u64,
+    /// Bytes of files that the repository of the plan gave.
+    pub own_bytes: u64,
+    /// And those that others gave, by name.
+    pub others_bytes: Vec<(String, u64)>,
     /// How long it took.
     pub elapsed: Duration,
     /// What a person should know.
@@ -210,7 +216,7 @@ pub struct RestoreSource<'a> {
     pub archive: &'a Archive,
     /// The spool of the server, if there is one on this host.
     pub spool: Option<&'a Spool>,
-    /// Where else what cannot be read may be, in the order in which they are asked.
+    /// Where else the backup may be, in the order in which they are asked.
     pub others: &'a [OtherRepository<'a>],
 }
 
@@ -228,8 +234,8 @@ impl<'a> RestoreSource<'a> {
 
 /// Carries out a plan. The directory is no server until the last step.
 ///
-/// Data and WAL of the backup that `source.repository` does not give (damaged, missing, or it is away) come from the first of
-/// `source.others` that has the same backup; the report's warnings tell so.
+/// The first of `source.others` that has the same backup is read beside `source.repository`. Data and WAL of the backup that this
+/// one does not give (damaged, missing, or it is away) come from the others; the report's warnings tell so.
 pub fn restore(
     cx: &Context,
     source: RestoreSource<'_>,
@@ -279,12 +285,13 @@ pub fn restore(
     let placed = place::place(prepared, manifest, |found| {
         roots.link_tablespaces()?;
         wal::place(cx, &roots, source, &elsewhere, plan)?;
-        settings::write(&roots, repository, plan, found)
+        settings::write(&roots, repository, &elsewhere, plan, found)
     })?;
     cx.report(Phase::Sync, placed.bytes, Some(entry.size.raw_bytes), "");
     roots.sync()?;
     roots.finish()?;
     let mut report = report(plan, placed, removed, begun.elapsed());
+    report.others_bytes = elsewhere.given();
     report.warnings.extend(elsewhere.into_warnings());
     Ok(report)
 }
@@ -312,6 +319,8 @@ fn report(
         bytes: placed.bytes,
         kept_bytes: placed.kept_bytes,
         removed: removed.entries,
+        own_bytes: placed.own_bytes,
+        others_bytes: Vec::new(),
         elapsed,
         warnings,
     }

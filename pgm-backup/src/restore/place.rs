@@ -4,12 +4,13 @@
 //! The manifest streams. What is put in place at a time, and in which order, is the `window`'s to say; memory is bounded by it
 //! and a few frames for each worker.
 //! `global/pg_control` is held back for last: without it PostgreSQL does not start. Each file is checked as soon as it is
-//! complete. What a repository does not give is set aside for the next one that has the backup (`elsewhere`).
+//! complete. What a repository does not give is set aside for the next one that has the backup (`elsewhere`), which also helps with the
+//! rest from the beginning (`beside`).
 
 use std::collections::HashMap;
 use std::slice::from_ref;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use pgm_proto::ServerName;
@@ -20,6 +21,7 @@ use super::dispatch::Dispatcher;
 use super::elsewhere::{Aside, Elsewhere};
 use super::error::RestoreError;
 use super::open_file::{FrameRoom, OpenFile};
+use super::queue::{Closing, Queue};
 use super::roots::Roots;
 use super::window::{Job, Part, Piece};
 use crate::context::{Context, Phase};
@@ -28,8 +30,6 @@ use crate::label::BackupLabel;
 use crate::manifest::{Extent, FileEntry, FilePath, ManifestReader, PackRecord};
 use crate::repository::Repository;
 
-/// Frames that wait for a worker.
-const QUEUE_FRAMES: usize = 64;
 /// Packs that the workers keep open.
 const OPEN_PACKS_MAX: usize = 256;
 /// So many reads in a row fail, but not for damage, until a repository is taken to be away.
@@ -44,6 +44,8 @@ pub(super) struct Placed {
     pub(super) bytes: u64,
     /// Of the bytes, those that were there before.
     pub(super) kept_bytes: u64,
+    /// Of the bytes, those that the repository of the plan gave.
+    pub(super) own_bytes: u64,
 }
 
 /// Where the packs of a backup are, and how the backup is called in errors.
@@ -87,11 +89,13 @@ pub(super) struct Shared<'a> {
 
 /// Reading from one repository.
 #[derive(Debug)]
-struct Round<'a> {
-    shared: &'a Shared<'a>,
-    source: Source<'a>,
+pub(super) struct Round<'a> {
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) source: Source<'a>,
     /// Reads in a row that failed, but not for damage.
     failures: AtomicU32,
+    /// What it gave.
+    bytes: AtomicU64,
 }
 
 /// Puts every file of the manifest in place, then does what `before_control` does, and puts `pg_control` in place last.
@@ -122,7 +126,8 @@ pub(super) fn place(
         stop: Cancel::new(),
         failure: Mutex::new(None),
     };
-    let (control, placed) = shared.round(source, |dispatcher| {
+    let help = |queue: &Queue| elsewhere.help(&shared, queue);
+    let ((control, placed), own_bytes) = shared.round(source, Some(&help), |dispatcher| {
         let control = dispatcher.run(manifest)?;
         Ok((control, dispatcher.placed))
     })?;
@@ -130,17 +135,18 @@ pub(super) fn place(
     let found = std::mem::take(&mut *shared.found());
     before_control(&found)?;
     roots.sync()?;
-    shared.place_control(source, control.as_ref())?;
+    let own_bytes = own_bytes + shared.place_control(source, control.as_ref())?;
     elsewhere.give(&shared)?;
     let kept_bytes = shared.kept_bytes.load(Ordering::Relaxed);
     Ok(Placed {
         kept_bytes,
+        own_bytes,
         ..placed
     })
 }
 
 /// What one worker keeps between frames.
-struct Worker {
+pub(super) struct Worker {
     decoder: FrameDecoder,
     packs: HashMap<u32, PackReader>,
     stored: Vec<u8>,
@@ -150,7 +156,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(label: BackupLabel) -> Result<Self, RestoreError> {
+    pub(super) fn new(label: BackupLabel) -> Result<Self, RestoreError> {
         let decoder = FrameDecoder::new().map_err(|error| RestoreError::Damaged {
             label,
             reason: error.to_string(),
@@ -166,39 +172,50 @@ impl Worker {
 }
 
 impl Shared<'_> {
-    /// Lets `dispatch` hand out pieces that workers fetch from `source`, and waits for them.
+    /// Lets `dispatch` hand out pieces that workers fetch from `source`, while somebody may `help` them, and waits for all; gives how
+    /// many bytes `source` gave, too.
     pub(super) fn round<T>(
         &self,
         source: Source<'_>,
+        help: Option<&(dyn Fn(&Queue) + Sync)>,
         dispatch: impl FnOnce(&mut Dispatcher<'_>) -> Result<T, RestoreError>,
-    ) -> Result<T, RestoreError> {
-        let (jobs, queue) = mpsc::sync_channel(QUEUE_FRAMES);
-        let queue = Mutex::new(queue);
+    ) -> Result<(T, u64), RestoreError> {
+        let queue = Queue::default();
         let round = Round::new(self, source);
         let dispatched = thread::scope(|scope| {
+            let closing = Closing(&queue);
             for _ in 0..self.workers {
                 scope.spawn(|| round.run_worker(&queue));
             }
-            let mut dispatcher = Dispatcher::new(self, jobs);
+            if let Some(help) = help {
+                scope.spawn(|| help(&queue));
+            }
+            let mut dispatcher = Dispatcher::new(self, &queue);
             let dispatched = dispatch(&mut dispatcher);
             if dispatched.is_err() {
                 self.stop.cancel();
             }
+            drop(closing);
             dispatched
         });
         // The failure of a worker is the cause, that the dispatcher could go no further is not.
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         match failure.take() {
             Some(error) => Err(error),
-            None => dispatched,
+            None => Ok((dispatched?, round.bytes())),
         }
+    }
+
+    /// How many frames are read from a repository at a time.
+    pub(super) fn workers(&self) -> usize {
+        self.workers
     }
 
     pub(super) fn found(&self) -> MutexGuard<'_, Vec<u32>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fail(&self, error: RestoreError) {
+    pub(super) fn fail(&self, error: RestoreError) {
         self.stop.cancel();
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert(error);
@@ -215,13 +232,7 @@ impl Shared<'_> {
 
     /// Extents must make up the whole file, in order and without a hole.
     pub(super) fn check_extents(&self, file: &FileEntry) -> Result<(), RestoreError> {
-        let mut end = Some(0_u64);
-        for extent in &file.extents {
-            end = end
-                .filter(|end| *end == extent.file_offset && extent.length > 0)
-                .and_then(|end| end.checked_add(u64::from(extent.length)));
-        }
-        if end == Some(file.size) {
+        if is_made_up(file) {
             return Ok(());
         }
         Err(self.damaged(&file.path, "its extents do not make up the file"))
@@ -231,7 +242,7 @@ impl Shared<'_> {
         &self,
         source: Source<'_>,
         control: Option<&FileEntry>,
-    ) -> Result<(), RestoreError> {
+    ) -> Result<u64, RestoreError> {
         let Some(control) = control else {
             return Err(RestoreError::Damaged {
                 label: self.label,
@@ -249,7 +260,7 @@ impl Shared<'_> {
             };
             round.carry_out(&mut worker, Job::of(piece))?;
         }
-        Ok(())
+        Ok(round.bytes())
     }
 
     pub(super) fn damaged(&self, path: &FilePath, reason: &str) -> RestoreError {
@@ -262,23 +273,27 @@ impl Shared<'_> {
 }
 
 impl<'a> Round<'a> {
-    fn new(shared: &'a Shared<'a>, source: Source<'a>) -> Self {
+    pub(super) fn new(shared: &'a Shared<'a>, source: Source<'a>) -> Self {
         Self {
             shared,
             source,
             failures: AtomicU32::new(0),
+            bytes: AtomicU64::new(0),
         }
     }
 
-    fn run_worker(&self, queue: &Mutex<mpsc::Receiver<Job>>) {
+    /// What it gave.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn run_worker(&self, queue: &Queue) {
         let shared = self.shared;
         let mut worker = match Worker::new(shared.label) {
             Ok(worker) => worker,
             Err(error) => return shared.fail(error),
         };
-        loop {
-            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(job) = job else { return };
+        while let Some(job) = queue.take() {
             // After a failure the queue is drained, so that the dispatcher never waits for a place in it.
             if !shared.stop.is_cancelled()
                 && let Err(error) = self.carry_out(&mut worker, job)
@@ -308,11 +323,23 @@ impl<'a> Round<'a> {
             }
         };
         self.failures.store(0, Ordering::Relaxed);
+        self.put_in_place(worker, raw_bytes, &job)
+    }
+
+    /// Writes what is wanted of a frame that was read.
+    pub(super) fn put_in_place(
+        &self,
+        worker: &mut Worker,
+        raw_bytes: usize,
+        job: &Job,
+    ) -> Result<(), RestoreError> {
+        let shared = self.shared;
         let mut bytes_done = 0;
         for part in &job.parts {
             let raw = &mut worker.room.bytes_mut()[..raw_bytes];
             bytes_done += self.carry_out_part(raw, &mut worker.file, part)?;
         }
+        self.bytes.fetch_add(bytes_done, Ordering::Relaxed);
         let done = shared.done_bytes.fetch_add(bytes_done, Ordering::Relaxed) + bytes_done;
         shared
             .cx
@@ -400,7 +427,7 @@ impl<'a> Round<'a> {
     }
 
     /// Gives how many raw bytes the frame has.
-    fn read_frame(&self, worker: &mut Worker, job: &Job) -> Result<usize, RestoreError> {
+    pub(super) fn read_frame(&self, worker: &mut Worker, job: &Job) -> Result<usize, RestoreError> {
         if !worker.packs.contains_key(&job.pack) {
             if worker.packs.len() >= OPEN_PACKS_MAX / self.shared.workers {
                 worker.packs.clear();
@@ -433,6 +460,17 @@ impl<'a> Round<'a> {
                 })?;
         Ok(self.source.repository.pack(self.source.server, record)?)
     }
+}
+
+/// Whether the extents of a file make up all of it.
+pub(super) fn is_made_up(file: &FileEntry) -> bool {
+    let mut end = Some(0_u64);
+    for extent in &file.extents {
+        end = end
+            .filter(|end| *end == extent.file_offset && extent.length > 0)
+            .and_then(|end| end.checked_add(u64::from(extent.length)));
+    }
+    end == Some(file.size)
 }
 
 /// Whether bytes are not there or not what they were, in contrast to a repository that cannot be reached.

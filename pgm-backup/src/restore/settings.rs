@@ -5,11 +5,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use super::elsewhere::Elsewhere;
 use super::error::RestoreError;
 use super::overrides::Overrides;
 use super::recovery::{self, RecoverySettings};
 use super::roots::Roots;
 use super::{Recovery, RestorePlan, backup_manifest};
+use crate::catalog::BackupEntry;
 use crate::repository::Repository;
 
 /// The file that makes PostgreSQL a standby; a backup of a standby brings it along.
@@ -22,14 +24,19 @@ pub(super) const BACKUP_MANIFEST: &str = "backup_manifest";
 pub(super) fn write(
     roots: &Roots,
     repository: &Repository,
+    elsewhere: &Elsewhere<'_>,
     plan: &RestorePlan,
     found: &[u32],
 ) -> Result<(), RestoreError> {
     let folder = roots.data_path();
     if backup_manifest::is_written(&plan.entry) {
         let path = folder.join(BACKUP_MANIFEST);
-        let mut file = new_file(&path)?;
-        backup_manifest::write(repository, &plan.entry, found, &mut file)?;
+        let write = |repository: &Repository, entry: &BackupEntry| {
+            remove(&path)?;
+            let mut file = new_file(&path)?;
+            backup_manifest::write(repository, entry, found, &mut file)
+        };
+        write(repository, &plan.entry).or_else(|failed| elsewhere.give_manifest(&write, failed))?;
     }
     remove(&folder.join(STANDBY_SIGNAL))?;
     let auto_conf = folder.join(recovery::AUTO_CONF);

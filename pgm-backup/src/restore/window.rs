@@ -63,6 +63,8 @@ pub(super) struct Job {
     pub(super) parts: Vec<Part>,
     /// Of one whose bytes others wait for.
     awaited: Option<Ticket>,
+    /// It is read in the repository of the plan: another one has been asked.
+    stays: bool,
 }
 
 /// The window, as it fills.
@@ -185,6 +187,7 @@ fn jobs(parts: &mut Vec<Part>) -> Vec<Job> {
                     frame_offset,
                     parts: vec![part],
                     awaited: None,
+                    stays: false,
                 });
                 end = part_end;
             }
@@ -201,7 +204,45 @@ impl Job {
             frame_offset: piece.extent.frame_offset,
             parts: vec![Part::Piece(piece)],
             awaited: None,
+            stays: false,
         }
+    }
+
+    /// Pieces of one frame; `None` if they are of several, or there are none.
+    pub(super) fn of_all(pieces: Vec<Piece>) -> Option<Self> {
+        let frame = |piece: &Piece| (piece.extent.pack, piece.extent.frame_offset);
+        let (pack, frame_offset) = frame(pieces.first()?);
+        let together = pieces
+            .iter()
+            .all(|piece| frame(piece) == (pack, frame_offset));
+        together.then(|| Self {
+            pack,
+            frame_offset,
+            parts: pieces.into_iter().map(Part::Piece).collect(),
+            awaited: None,
+            stays: false,
+        })
+    }
+
+    /// Its pieces, if it consists of nothing else.
+    pub(super) fn pieces(&self) -> Option<Vec<&Piece>> {
+        let parts = self.parts.iter();
+        let pieces = parts.map(|part| match part {
+            Part::Piece(piece) => Some(piece),
+            Part::Patch(_) | Part::Span(_) => None,
+        });
+        pieces.collect()
+    }
+
+    /// Whether another repository may be asked for it.
+    pub(super) fn may_be_lent(&self) -> bool {
+        let piece = |part: &Part| matches!(part, Part::Piece(_));
+        !self.stays && self.awaited.is_none() && self.parts.iter().all(piece)
+    }
+
+    /// Another one has been asked.
+    pub(super) fn stays(&mut self) {
+        self.stays = true;
     }
 
     /// What is missing when the frame cannot be had. Patches of a span that are here already are fetched again with it.

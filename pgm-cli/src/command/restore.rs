@@ -196,6 +196,11 @@ fn print_outcome(cx: &Cx, outcome: &RestoreOutcome) {
         bytes(outcome.raw_bytes),
         seconds(outcome.elapsed_ms as f64 / 1000.0)
     );
+    let read = outcome.sources.iter();
+    let read = read.map(|source| format!("{} from {}", bytes(source.raw_bytes), source.repository));
+    if outcome.sources.len() > 1 {
+        out!("read {}", read.collect::<Vec<_>>().join(", "));
+    }
     out!(
         "start it and it recovers to {}: pg_ctl -D {} start",
         outcome.target,

@@ -19,9 +19,6 @@ use pgmd::place::RepositoryPlace;
 
 use crate::error::{CliError, Failure, chain};
 
-/// Seconds until an operation is given up, while others may have what it is for.
-const SHORT_SECONDS: u64 = 15;
-
 /// The repositories, opened when they are needed.
 pub(super) struct Places {
     server: ServerName,
@@ -104,7 +101,7 @@ impl Places {
         } = &self.each[at];
         let only = self.each.len() == 1;
         let (cell, place) = match time {
-            Time::Short if !only => (short, &hurried(place)),
+            Time::Short if !only => (short, &place.hurried()),
             _ => (patient, place),
         };
         let opened = cell.get_or_init(|| {
@@ -355,19 +352,6 @@ impl Places {
             "or take that repository out of restore_command, to recover with what the others have";
         let hint = hint.map_or_else(|| without.to_owned(), |hint| format!("{hint}; {without}"));
         CliError::new(Failure::StopRecovery, text, Some(hint))
-    }
-}
-
-/// The same place with less time for each operation, unless its address says how much it has.
-fn hurried(place: &RepositoryPlace) -> RepositoryPlace {
-    let text = place.address.to_string();
-    let joint = if text.contains('?') { '&' } else { '?' };
-    let hurried = format!("{text}{joint}retry_timeout={SHORT_SECONDS}");
-    let far = place.address.directory().is_none() && !text.contains("retry_timeout=");
-    let address = far.then(|| hurried.parse().ok()).flatten();
-    RepositoryPlace {
-        address: address.unwrap_or_else(|| place.address.clone()),
-        ..place.clone()
     }
 }
 

@@ -24,7 +24,7 @@ use crate::archive::{Archive, ArchiveError};
 use crate::{SegmentName, SegmentSize, Spool};
 
 /// How many segments are fetched at the same time: each needs memory for a few frames and what its store reads ahead.
-const FETCHERS: usize = 4;
+const FETCHERS: usize = 8;
 /// What the number of segments ahead is counted in: of larger ones there are fewer, so that the room does not grow with them.
 const COUNTED_BYTES: u64 = SegmentSize::DEFAULT.bytes();
 /// How often it looks whether something was taken.
