@@ -583,12 +583,14 @@ class Restore:
         return f"{folder}/{max(enough, key=lambda found: found[1])[0]}"
 
     def add_server_manifest(self):
-        if self.entry["server_manifest"] is None:
+        sent, method = self.entry["server_manifest"], self.entry["method"]
+        if sent is not None:
+            path = f"{self.folder}/pg_manifest"
+            data = checked(path, self.repository.get(path), sent)
+            content = Pack(path, data, 4).content()
+        elif method not in ("Files", "Blocks"):
             return
-        path = f"{self.folder}/pg_manifest"
-        data = checked(path, self.repository.get(path), self.entry["server_manifest"])
-        content = Pack(path, data, 4).content()
-        if self.entry["method"] == "BaseBackupIncremental":
+        if method != "BaseBackup":
             content = self.composed_manifest()
         with open(os.path.join(self.target, b"backup_manifest"), "xb") as out:
             out.write(content)
@@ -612,8 +614,11 @@ class Restore:
             files.append(spaced(line))
         entry = self.entry
         wal = {"Timeline": entry["timeline"], "Start-LSN": entry["start_lsn"], "End-LSN": entry["end_lsn"]}
+        version = "1,\n"
+        if entry["version"] >= 170000:
+            version = f'2,\n"System-Identifier": {entry["system_id"]},\n'
         text = (
-            f'{{ "PostgreSQL-Backup-Manifest-Version": 2,\n"System-Identifier": {entry["system_id"]},\n"Files": [\n'
+            f'{{ "PostgreSQL-Backup-Manifest-Version": {version}"Files": [\n'
             + ",\n".join(files)
             + f'\n],\n"WAL-Ranges": [\n{spaced(wal)}\n],\n'
         ).encode()

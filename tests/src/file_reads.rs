@@ -27,7 +27,10 @@ impl FileReads {
     /// A server with something of everything.
     #[must_use]
     pub fn server(&self, major: Major) -> Cluster {
-        let cluster = Cluster::builder(major).tablespace("space").start();
+        let cluster = Cluster::builder(major)
+            .setting("allow_in_place_tablespaces", "on")
+            .tablespace("space")
+            .start();
         (self.grant)(&cluster);
         (self.hide)(&cluster);
         cluster.sql(
@@ -104,6 +107,10 @@ impl FileReads {
     /// Backups while everything changes lead to what the server was in the end.
     pub fn under_load_all_are_consistent(&self, major: Major) {
         let mut cluster = self.server(major);
+        // One in a folder of the data directory, where there is no link.
+        cluster.sql("create tablespace near location ''");
+        cluster
+            .sql("create table near tablespace near as select n from generate_series(1, 5000) n");
         let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
         pgmd.start();
         pgmd.wait_streaming("main");
@@ -400,6 +407,7 @@ fn keep_changing(conninfo: &str, major: Major, stop: &AtomicBool) -> u32 {
              update big set word = md5('{round}' || n) where n % 499 = {round} % 499; \
              create table passing{round} as select n from generate_series(1, 2000) n; \
              create index on passing{round} (n); drop table if exists passing{}; \
+             update near set n = -n where abs(n) % 10 = {round} % 10; \
              insert into light values ({round}); create temp table own as select n from generate_series(1, 3000) n; \
              drop table own",
             round - 1

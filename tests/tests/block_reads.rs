@@ -4,9 +4,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::thread;
 
 use pgm_tests::{
-    Cluster, FileReads, Major, Pgmd, Scratch, backup_label, check_restored, table_rows, take_backup,
+    Cluster, FileReads, Major, Pgmd, Scratch, backup_label, check_restored, table_rows,
+    take_backup, wait_until,
 };
 use serde_json::Value;
 
@@ -77,6 +79,41 @@ fn a_backup_ends_with_a_session_that_reads() {
         "query like 'COPY (SELECT number%pg_read_binary_file%'",
         "a session in which the server read its files failed",
     );
+}
+
+/// A session that nobody waits for any more ends at the server, whatever it is doing there.
+#[test]
+fn a_backup_that_is_cancelled_leaves_no_session_behind() {
+    let mut cluster = Cluster::builder(Major::V17)
+        .setting("checkpoint_timeout", "1h")
+        .start();
+    (BLOCKS.grant)(&cluster);
+    cluster.sql("create table t as select generate_series(1, 500000) n");
+    let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
+    pgmd.start();
+    pgmd.wait_streaming("main");
+    // The checkpoint takes its time, and the server says nothing until then.
+    let slowly = [
+        "backup",
+        "main",
+        "--source",
+        "blocks",
+        "--spread-checkpoint",
+    ];
+    let of_pgm = "select count(*) from pg_stat_activity \
+                  where usename = 'pgm' and backend_type = 'client backend'";
+    let run = thread::scope(|scope| {
+        let run = scope.spawn(|| pgmd.cli(&slowly));
+        wait_until("the checkpoint is waited for", || {
+            let waits = format!("{of_pgm} and query like '%pg_backup_start%' and state = 'active'");
+            cluster.value(&waits) == "1"
+        });
+        pgmd.cli_ok(&["job", "cancel", "1"]);
+        run.join().unwrap()
+    });
+    assert_ne!(run.status, 0);
+    wait_until("the sessions have ended", || cluster.value(of_pgm) == "0");
+    cluster.destroy();
 }
 
 #[test]
