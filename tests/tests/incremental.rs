@@ -30,7 +30,8 @@ fn change(cluster: &Cluster, round: u32) {
          delete from big where n % 991 = {round}; \
          truncate gone; insert into gone select n, 'round {round}' from generate_series(1, 500) n; \
          drop table if exists short{0}; create table short{round} as select n from generate_series(1, 3000) n; \
-         create index on short{round} (n)",
+         create index on short{round} (n); \
+         insert into spots select n, point(n % 1000, {round}) from generate_series(1, 5000) n",
         round - 1
     ));
     match round {
@@ -104,7 +105,9 @@ fn an_incremental_is_as_good_as_a_full_one(major: Major) {
         "create table big as select n, md5(n::text) as word from generate_series(1, 200000) n; \
          create index on big (n); create table gone (n int, word text); \
          create table middle as select n, repeat('x', 100) as filler from generate_series(1, 20000) n; \
-         create unlogged table light as select generate_series(1, 1000) n",
+         create unlogged table light as select generate_series(1, 1000) n; \
+         create table spots as select n, point(n % 1000, n / 1000) spot from generate_series(1, 20000) n; \
+         create index on spots using spgist (spot)",
     );
     cluster.sql("checkpoint");
     let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);

@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use pgm_tests::{Cluster, Major, Pgmd, StopMode, majors, run, run_ok};
 
 const TABLESPACES: [&str; 2] = ["one", "odd name ü"];
+/// One that is a folder of the data directory.
+const IN_PLACE: &str = "inside";
+const ELSEWHERE: &str = "select pg_tablespace_location(oid) from pg_tablespace \
+    where pg_tablespace_location(oid) like '/%'";
 /// Names that need care in tar archives, in manifests, or on the way to either.
 const NAMES: [&[u8]; 6] = [
     b"with space",
@@ -24,8 +28,10 @@ fn strange_server(major: Major) -> Cluster {
     let mut cluster = Cluster::builder(major)
         .tablespace(TABLESPACES[0])
         .tablespace(TABLESPACES[1])
+        .setting("allow_in_place_tablespaces", "on")
         .start();
-    for tablespace in TABLESPACES {
+    cluster.sql(&format!("create tablespace {IN_PLACE} location ''"));
+    for tablespace in [&TABLESPACES[..], &[IN_PLACE]].concat() {
         cluster.sql(&format!(
             "create table \"in {tablespace}\" tablespace \"{tablespace}\" as \
              select n, md5(n::text) from generate_series(1, 20000) n; \
@@ -63,9 +69,7 @@ fn restored(cluster: &Cluster) -> (Cluster, PathBuf) {
         elsewhere = data.with_file_name("tablespaces elsewhere");
         let mut arguments = vec!["restore".to_owned(), "main".to_owned(), "newest".to_owned()];
         arguments.push(data.display().to_string());
-        for location in
-            cluster.sql("select pg_tablespace_location(oid) from pg_tablespace where oid > 16000")
-        {
+        for location in cluster.sql(ELSEWHERE) {
             let name = Path::new(&location[0]).file_name().unwrap();
             arguments.push("--tablespace".to_owned());
             arguments.push(format!(
@@ -136,7 +140,7 @@ fn unhex(text: &str) -> Vec<u8> {
 fn same_contents(major: Major) {
     let cluster = strange_server(major);
     let (restored, elsewhere) = restored(&cluster);
-    for tablespace in TABLESPACES {
+    for tablespace in [&TABLESPACES[..], &[IN_PLACE]].concat() {
         let sum = format!("select count(*), sum(hashtext(md5)) from \"in {tablespace}\"");
         assert_eq!(restored.sql(&sum), cluster.sql(&sum), "{major}");
     }
@@ -146,9 +150,7 @@ fn same_contents(major: Major) {
         "0",
         "unlogged tables are emptied by recovery"
     );
-    for location in
-        restored.sql("select pg_tablespace_location(oid) from pg_tablespace where oid > 16000")
-    {
+    for location in restored.sql(ELSEWHERE) {
         assert!(
             Path::new(&location[0]).starts_with(&elsewhere),
             "{location:?}"

@@ -3,8 +3,12 @@
 //! A page of the stream is not stored again when three things say that it is the page which the backup before has: the WAL
 //! between the starts of the two does not change it, its own LSN is older than the start of that backup, and its checksum
 //! shows that it was read whole. The manifest then points at the old bytes. The WAL alone would do for replay, but then the
-//! stored bytes could differ in hint bits from those that went by, and no checksum of the file would be right; the LSN
-//! alone would take a file of another relation under the same name for the old one.
+//! stored bytes could differ in hint bits from those that went by; the LSN alone would take a file of another relation under the same name for
+//! the old one.
+//!
+//! Even so they may differ: an access method may keep hints on a page without any trace, as SP-GiST does on its metapage. That one is
+//! always stored; for others the old hints are as good for replay. But what went by does not tell the checksum of what is kept: a file has one only when
+//! all of it is stored anew, or all of it is kept, and then that of the backup before.
 //!
 //! So it takes page checksums, a primary, one timeline, and a basis that no verification has found to be damaged. Whatever
 //! is missing of that makes a full backup, and `backup.ron` says why.
@@ -35,7 +39,7 @@ const TABLESPACE_DEFAULT: u32 = 1663;
 const TABLESPACE_GLOBAL: u32 = 1664;
 /// At most so much is remembered of the files of the backup before; of more, the rest is stored again.
 const MEMORY_MAX: usize = 96 << 20;
-const MEMORY_PER_FILE: usize = 160;
+const MEMORY_PER_FILE: usize = 176;
 
 /// What of a backup is compared with that before.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +141,14 @@ pub(super) fn of(
 }
 
 /// Where the bytes of files rest, by path.
-type Places = HashMap<Box<[u8]>, Box<[Extent]>>;
+type Places = HashMap<Box<[u8]>, Place>;
+
+#[derive(Debug)]
+struct Place {
+    crc32c: Option<u32>,
+    size: u64,
+    extents: Box<[Extent]>,
+}
 
 /// The files of the backup before, and what has changed since.
 #[derive(Debug)]
@@ -199,7 +210,12 @@ impl Basis {
             }
             needed.add(&file.extents);
             let path: Box<[u8]> = file.path.as_bytes().into();
-            files.insert(path, file.extents.into_boxed_slice());
+            let place = Place {
+                crc32c: file.crc32c,
+                size: file.size,
+                extents: file.extents.into_boxed_slice(),
+            };
+            files.insert(path, place);
         }
         Ok(Self {
             label: entry.label,
@@ -226,21 +242,23 @@ impl Basis {
         self.packs.get(number as usize)
     }
 
-    /// A file comes by.
-    pub(super) fn begin_file(&self, number: u64, header: &FileHeader) {
-        let Some((place, first_block)) = relation(&header.path) else {
-            return;
-        };
+    /// A file comes by; gives the checksum that it has if all of it is kept.
+    pub(super) fn begin_file(&self, number: u64, header: &FileHeader) -> Option<u32> {
+        let (place, first_block) = relation(&header.path)?;
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(extents) = files.remove(header.path.as_bytes()) {
-            let old = OldFile {
-                place,
-                first_block,
-                extents,
-            };
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.insert(number, Arc::new(old));
-        }
+        let Place {
+            crc32c,
+            size,
+            extents,
+        } = files.remove(header.path.as_bytes())?;
+        let old = OldFile {
+            place,
+            first_block,
+            extents,
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(number, Arc::new(old));
+        crc32c.filter(|_| size == header.size)
     }
 
     /// The file of the backup before that the piece belongs to.
@@ -440,7 +458,11 @@ mod tests {
             given_up: GivenUp::default(),
             files: Mutex::new(HashMap::from([(
                 path.as_bytes().into(),
-                vec![extent(0, 4, 16), extent(4, 2, 99)].into_boxed_slice(),
+                Place {
+                    crc32c: Some(7),
+                    size: 6 * PAGE_BYTES as u64,
+                    extents: vec![extent(0, 4, 16), extent(4, 2, 99)].into_boxed_slice(),
+                },
             )])),
             open: Mutex::default(),
         };

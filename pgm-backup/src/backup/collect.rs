@@ -33,6 +33,8 @@ struct OpenFile {
     header: FileHeader,
     /// The checksum of the whole, if it is known without all of its pieces.
     crc32c: Option<u32>,
+    /// The checksum of the whole if no piece of it is stored anew.
+    kept_crc32c: Option<u32>,
     placed_bytes: u64,
     placed: Vec<(Extent, Option<u32>)>,
 }
@@ -87,7 +89,17 @@ impl Collector {
 
     /// Begins the file whose pieces will name it by `number`.
     pub(super) fn file(&self, number: u64, header: FileHeader) -> Result<()> {
-        self.known_file(number, header, None)
+        self.begin(number, header, (None, None))
+    }
+
+    /// Begins a file that has this checksum if no piece of it is stored anew.
+    pub(super) fn file_kept_as(
+        &self,
+        number: u64,
+        header: FileHeader,
+        kept_crc32c: Option<u32>,
+    ) -> Result<()> {
+        self.begin(number, header, (None, kept_crc32c))
     }
 
     /// Begins a file whose checksum is known before.
@@ -97,6 +109,17 @@ impl Collector {
         header: FileHeader,
         crc32c: Option<u32>,
     ) -> Result<()> {
+        self.begin(number, header, (crc32c, None))
+    }
+
+    /// Begins a file with the checksums that it has in any case, and if it is kept.
+    fn begin(
+        &self,
+        number: u64,
+        header: FileHeader,
+        checksums: (Option<u32>, Option<u32>),
+    ) -> Result<()> {
+        let (crc32c, kept_crc32c) = checksums;
         let mut inner = self.lock();
         if header.size == 0 {
             inner.manifest.entry(&header.into_entry(&mut [], crc32c))?;
@@ -106,6 +129,7 @@ impl Collector {
                 OpenFile {
                     header,
                     crc32c,
+                    kept_crc32c,
                     placed_bytes: 0,
                     placed: Vec::new(),
                 },
@@ -140,9 +164,11 @@ impl Collector {
                 continue;
             }
             if let Some(mut file) = inner.files.remove(&piece.file) {
+                let is_kept = file.placed.iter().all(|(_, crc32c)| crc32c.is_none());
+                let known = file.crc32c.or(file.kept_crc32c.filter(|_| is_kept));
                 inner
                     .manifest
-                    .entry(&file.header.into_entry(&mut file.placed, file.crc32c))?;
+                    .entry(&file.header.into_entry(&mut file.placed, known))?;
             }
         }
         Ok(())

@@ -224,10 +224,10 @@ impl Lane {
 
     /// A file comes by, whose pieces will name it by `number`.
     pub(super) fn begin_file(&self, number: u64, header: &FileHeader) -> Result<()> {
-        if let Some(basis) = self.basis() {
-            basis.begin_file(number, header);
-        }
-        self.collector.file(number, header.clone())
+        let kept = self
+            .basis()
+            .and_then(|basis| basis.begin_file(number, header));
+        self.collector.file_kept_as(number, header.clone(), kept)
     }
 
     /// How long a file was in the backup before, of which only changed pages are wanted.

@@ -52,7 +52,7 @@ const OFFSETS: [u32; SUMS] = [
 ];
 
 /// Whether `page`, block `block` of its relation, has not changed since `since`: it was written, its last change is older,
-/// and its checksum says that it was read whole. Only for servers with page checksums, where a change of hint bits is logged
+/// it is of no kind that changes without a trace, and its checksum says that it was read whole. Only for servers with page checksums, where a change of hint bits is logged
 /// when it is the first one after a checkpoint, and so is seen in the LSN, too.
 pub(super) fn is_unchanged(page: &[u8], block: u32, since: Lsn) -> bool {
     let Ok(page) = <&[u8; PAGE_BYTES]>::try_from(page) else {
@@ -63,9 +63,20 @@ pub(super) fn is_unchanged(page: &[u8], block: u32, since: Lsn) -> bool {
     let lsn = Lsn::new(u64::from(word(0)) << 32 | u64::from(word(4)));
     let upper = half(14);
     upper != 0
+        && !is_spgist_metapage(page)
         && lsn != Lsn::INVALID
         && lsn < since
         && half(CHECKSUM_AT.start) == checksum(page, block)
+}
+
+/// Whether it is the first page of an SP-GiST index. Where there is room in the index is noted there without WAL and without an LSN
+/// (`SpGistUpdateMetaPage` in `spgutils.c`; the special space and its numbers are in `spgist_private.h`).
+fn is_spgist_metapage(page: &[u8; PAGE_BYTES]) -> bool {
+    const SPECIAL: u16 = 8184;
+    const META: u16 = 1;
+    const SPGIST_PAGE_ID: u16 = 0xFF82;
+    let half = |at: usize| u16::from_le_bytes([page[at], page[at + 1]]);
+    half(16) == SPECIAL && half(8190) == SPGIST_PAGE_ID && half(8184) & META != 0
 }
 
 /// Whether nothing is wrong with `page`, block `block` of its relation: it was never written, it has changed since `since`, so that
@@ -138,6 +149,24 @@ mod tests {
         let mut newer = sealed_page(since, 7, 0xA5);
         newer[5000] ^= 1;
         assert!(sound(&newer, 7) && sound(&[0; PAGE_BYTES], 7));
+    }
+
+    #[test]
+    fn the_first_page_of_an_spgist_index_is_never_unchanged() {
+        let page = |flags: u8, id: u16| {
+            let mut page = sealed_page(Lsn::new(0x100), 0, 0);
+            page[16..18].copy_from_slice(&8184_u16.to_le_bytes());
+            page[8184] = flags;
+            page[8190..].copy_from_slice(&id.to_le_bytes());
+            page[CHECKSUM_AT].fill(0);
+            let sum = checksum(page.as_slice().try_into().unwrap(), 0);
+            page[CHECKSUM_AT].copy_from_slice(&sum.to_le_bytes());
+            page
+        };
+        let unchanged = |page: Vec<u8>| is_unchanged(&page, 0, Lsn::new(0x500));
+        assert!(!unchanged(page(1, 0xFF82)));
+        // Another page of it, and one of another kind.
+        assert!(unchanged(page(4, 0xFF82)) && unchanged(page(1, 0xFF81)));
     }
 
     #[test]

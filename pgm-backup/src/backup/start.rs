@@ -127,6 +127,10 @@ impl Started<'_> {
         let all = self.stream.tablespaces().iter();
         all.filter_map(|tablespace| {
             let location = tablespace.location.clone().unwrap_or_default();
+            // One in place (`allow_in_place_tablespaces`) is a folder of the data directory like others.
+            if !location.starts_with('/') {
+                return None;
+            }
             Some(TablespaceEntry {
                 oid: tablespace.oid?,
                 location,

@@ -212,9 +212,7 @@ impl<'a> Worker<'a> {
                             start: extent.start,
                             length,
                         },
-                        crc32c: Some(pgm_storage::crc32c(
-                            &bytes[offset as usize..][..length as usize],
-                        )),
+                        crc32c: None,
                         pack: lane.keep(pack, length),
                         frame_offset: extent.frame_offset,
                     });

@@ -15,6 +15,10 @@ pub(super) fn places(
     let mut places = BTreeMap::new();
     for tablespace in &entry.tablespaces {
         let old = Path::new(&tablespace.location);
+        // One in place is a folder of the data directory.
+        if old.is_relative() {
+            continue;
+        }
         let new = mappings
             .iter()
             .find(|(from, _)| from == old)
