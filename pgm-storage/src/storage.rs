@@ -55,6 +55,13 @@ pub trait Storage: Debug + Send + Sync {
     /// Writes a whole small object, durably, before it returns.
     fn put(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<()>;
 
+    /// Writes a whole small object that only matters to processes that run now, such as a lock: when the machine that has the storage dies,
+    /// it may be gone, or be the one that was there before. What of it is ever seen is whole. The same as [`put`](Self::put) unless that costs
+    /// more.
+    fn put_transient(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<()> {
+        self.put(path, bytes, mode)
+    }
+
     /// Opens the object at `path` for reads at any place.
     fn open(&self, path: &ObjectPath) -> Result<Box<dyn ObjectReader>>;
 
@@ -78,6 +85,11 @@ pub trait Storage: Debug + Send + Sync {
 
     /// Removes the object at `path`; an absent one is fine.
     fn delete(&self, path: &ObjectPath) -> Result<()>;
+
+    /// Removes an object that only matters to processes that run now: when the machine that has the storage dies, it may come back.
+    fn delete_transient(&self, path: &ObjectPath) -> Result<()> {
+        self.delete(path)
+    }
 
     /// Removes what writers that died left below `prefix`, and gives how many leftovers that were. A live writer's
     /// work, in this process or another one on this host, is never touched.

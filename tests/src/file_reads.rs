@@ -212,6 +212,55 @@ impl FileReads {
         cluster.destroy();
     }
 
+    /// The promotion of a standby ends the backup, which says so, and the next one is taken from the new primary.
+    pub fn a_promotion_ends_it(&self) {
+        let mut primary = self.server(Major::V17);
+        let mut standby = primary.standby();
+        (self.hide)(&standby);
+        let mut pgmd = Pgmd::configured(&[("main", &standby.conninfo())]);
+        pgmd.start();
+        pgmd.wait_streaming("main");
+        let slowly = [
+            "backup",
+            "main",
+            "--source",
+            self.source,
+            "--max-rate",
+            "20480",
+        ];
+        let run = thread::scope(|scope| {
+            let run = scope.spawn(|| pgmd.cli(&slowly));
+            wait_until("the backup has begun", || {
+                standby.value(
+                    "select count(*) from pg_stat_activity where usename = 'pgm' and state = 'idle' \
+                     and query like 'SELECT pg_catalog.pg_backup_start%'",
+                ) == "1"
+            });
+            standby.sql("select pg_promote()");
+            run.join().unwrap()
+        });
+        assert_ne!(run.status, 0);
+        for said in ["the standby was promoted during online backup", "HINT:"] {
+            assert!(run.stderr.contains(said), "{}", run.stderr);
+        }
+        assert_eq!(pgmd.status("main")["backups"], 0);
+        standby.sql("insert into gone select n, 'after' from generate_series(1, 500) n");
+        pgmd.wait_streaming("main");
+        let next = take_backup(&pgmd, &["--source", self.source]);
+        assert_eq!(next["method"], self.method, "{next}");
+        assert_eq!(next["timeline"], 2, "{next}");
+        let rows = table_rows(&standby);
+        check_restored(
+            &pgmd,
+            &standby,
+            backup_label(&next),
+            &["--target-immediate"],
+            &rows,
+        );
+        primary.destroy();
+        standby.destroy();
+    }
+
     /// A standby is read, too, and the server can go on from such a backup.
     pub fn a_standby_is_read_too(&self) {
         let mut primary = Cluster::builder(Major::V17)

@@ -117,6 +117,11 @@ fn a_backup_that_is_cancelled_leaves_no_session_behind() {
 }
 
 #[test]
+fn the_promotion_of_a_standby_ends_a_backup() {
+    BLOCKS.a_promotion_ends_it();
+}
+
+#[test]
 fn a_standby_is_read_too_and_the_server_can_go_on_from_it() {
     BLOCKS.a_standby_is_read_too();
 }

@@ -86,6 +86,11 @@ fn a_backup_ends_with_the_session_that_has_begun_it() {
 }
 
 #[test]
+fn the_promotion_of_a_standby_ends_a_backup() {
+    LOCAL.a_promotion_ends_it();
+}
+
+#[test]
 fn a_standby_is_read_too_and_the_server_can_go_on_from_files() {
     LOCAL.a_standby_is_read_too();
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pgm_tests::{
     Cluster, Fault, Major, Pgmd, Proxy, Rows, Scratch, StoreKind, StoreServer, run, run_ok,
-    wait_until,
+    take_backup, wait_until,
 };
 use serde_json::Value;
 
@@ -41,6 +41,7 @@ fn both_repositories_give_and_one_may_go_away_in_the_middle() {
     let url = store.address_through(proxy.port(), "far") + "&retry_timeout=2&timeout=5";
 
     let cluster = Cluster::builder(Major::V17).start();
+    cluster.grant_backups();
     let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
     let near = here.join("near");
     pgmd.write_configuration(&format!(
@@ -53,7 +54,9 @@ fn both_repositories_give_and_one_may_go_away_in_the_middle() {
     cluster.sql(
         "create table big as select n, repeat(md5(n::text), 30) filler from generate_series(1, 80000) n",
     );
-    pgmd.cli_ok(&["backup", "main"]);
+    // Both get what is read once.
+    let taken = take_backup(&pgmd, &["--source", "local"]);
+    assert_eq!(taken["method"], "files", "{taken}");
     let expected = Rows::of(&cluster);
     let written = cluster.value("select pg_switch_wal()");
     pgmd.wait_durable("main", &written);
@@ -84,6 +87,7 @@ fn both_repositories_give_and_one_may_go_away_in_the_middle() {
         given(&outcome, "near"),
         outcome["raw_bytes"].as_u64().unwrap()
     );
+    is_whole(&data, &expected);
 
     let data = here.join("dying");
     let restore = ["restore", "main", "newest", data.to_str().unwrap()];

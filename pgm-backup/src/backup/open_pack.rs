@@ -11,6 +11,15 @@ use crate::repository::layout;
 /// A backup's last packs have a list from so many raw bytes on: to store fewer again takes less time than to write the list.
 const LISTED_BYTES_MIN: u64 = 64 << 20;
 
+/// What comes after a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Perhaps another one: the backup may be interrupted for a long time yet.
+    Packs,
+    /// The catalog entry, and then nobody goes on from this backup.
+    Entry,
+}
+
 /// A pack that frames are appended to. Dropped without its end, it leaves nothing.
 pub(super) struct OpenPack {
     slot: PackSlot,
@@ -48,9 +57,9 @@ impl OpenPack {
         self.writer.bytes() >= pack_bytes || self.frames.len() >= LISTED_FRAMES_MAX
     }
 
-    /// Finishes the pack, and lists its frames for a later backup that goes on from this one; not those of a small `last` one, which the
-    /// catalog entry follows at once.
-    pub(super) fn finish(self, lane: &Lane, last: bool) -> Result<()> {
+    /// Finishes the pack, and lists its frames for a later backup that goes on from this one; not those of a small one that the entry
+    /// follows at once.
+    pub(super) fn finish(self, lane: &Lane, next: Next) -> Result<()> {
         let Self {
             slot,
             writer,
@@ -68,7 +77,7 @@ impl OpenPack {
                 index_crc32c: Some(summary.index_crc),
             },
         );
-        if last && summary.raw_bytes < LISTED_BYTES_MIN {
+        if next == Next::Entry && summary.raw_bytes < LISTED_BYTES_MIN {
             return Ok(());
         }
         lane.staging().note_frames(&FrameList {

@@ -9,7 +9,7 @@ use pgm_storage::{FRAME_RAW_MAX, FrameEncoder};
 
 use super::collect::Placed;
 use super::lane::Lane;
-use super::open_pack::OpenPack;
+use super::open_pack::{Next, OpenPack};
 use super::pipeline::{FrameBuffer, PIECES_MAX, Piece};
 use super::worker::refused;
 use crate::error::{Error, Result};
@@ -62,19 +62,22 @@ impl StoreAgain {
         {
             self.store(lane)?;
         }
-        let raw = match self.old.frame(pack, place.frame_offset) {
-            Ok(raw) => raw,
+        let raw = self.old.frame(pack, place.frame_offset);
+        let bytes = raw.and_then(|raw| {
+            let rest = raw.get(place.start as usize..);
+            rest.and_then(|rest| rest.get(..length))
+                .ok_or_else(|| Error::BadStream {
+                    reason: "the backup before points behind the end of a frame".into(),
+                })
+        });
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!(pack = pack.number, backup = %pack.label, %error,
                     "a pack that was to be given up cannot be read, and stays");
                 return Ok(Outcome::Unreadable);
             }
         };
-        let bytes = raw.get(place.start as usize..);
-        let bytes = bytes.and_then(|rest| rest.get(..length));
-        let bytes = bytes.ok_or_else(|| Error::BadStream {
-            reason: "the backup before points behind the end of a frame".into(),
-        })?;
         self.frame.pieces.push(Piece {
             file,
             file_offset: place.file_offset,
@@ -114,14 +117,14 @@ impl StoreAgain {
         self.frame.bytes.clear();
         self.frame.pieces.clear();
         if is_full {
-            self.finish_pack(lane, false)?;
+            self.finish_pack(lane, Next::Packs)?;
         }
         Ok(())
     }
 
-    fn finish_pack(&mut self, lane: &Lane, last: bool) -> Result<()> {
+    fn finish_pack(&mut self, lane: &Lane, next: Next) -> Result<()> {
         match self.pack.take() {
-            Some(pack) => pack.finish(lane, last),
+            Some(pack) => pack.finish(lane, next),
             None => Ok(()),
         }
     }
@@ -129,7 +132,7 @@ impl StoreAgain {
     /// Stores the rest.
     pub(super) fn finish(mut self, lane: &Lane) -> Result<()> {
         self.store(lane)?;
-        self.finish_pack(lane, true)
+        self.finish_pack(lane, Next::Entry)
     }
 }
 

@@ -10,7 +10,7 @@ use super::basis::Run;
 use super::collect::Placed;
 use super::lane::Lane;
 use super::lanes::Lanes;
-use super::open_pack::OpenPack;
+use super::open_pack::{Next, OpenPack};
 use super::pipeline::{Exchange, FrameBuffer, PIECES_MAX, Piece};
 use super::read;
 use crate::error::{Error, Result};
@@ -71,10 +71,14 @@ impl<'a> Worker<'a> {
         if exchange.is_stopped() {
             return Ok(());
         }
-        let last = exchange.is_complete();
+        let next = if exchange.is_complete() {
+            Next::Entry
+        } else {
+            Next::Packs
+        };
         self.in_each_lane(|worker, number, lane| {
             worker.store_changed(number, lane)?;
-            worker.finish_pack(number, lane, last)
+            worker.finish_pack(number, lane, next)
         })
     }
 
@@ -318,14 +322,14 @@ impl<'a> Worker<'a> {
         let (full, index) = (pack.is_full(self.pack_bytes), pack.index());
         self.place(lane, frame, index, offset)?;
         if full {
-            self.finish_pack(number, lane, false)?;
+            self.finish_pack(number, lane, Next::Packs)?;
         }
         Ok(())
     }
 
-    fn finish_pack(&mut self, number: usize, lane: &Lane, last: bool) -> Result<()> {
+    fn finish_pack(&mut self, number: usize, lane: &Lane, next: Next) -> Result<()> {
         match self.packs[number].take() {
-            Some(pack) => pack.finish(lane, last),
+            Some(pack) => pack.finish(lane, next),
             None => Ok(()),
         }
     }

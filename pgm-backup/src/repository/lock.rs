@@ -12,6 +12,10 @@
 //!                     └──▶ anybody may put n+2; the old holder's next `check` fails
 //! ```
 //!
+//! Nothing of it needs to outlive the machine: its holders do not. So generations are put and removed as what only concerns processes that run
+//! ([`Storage::put_transient`]), which spares a disk most of its syncs; after the machine died a lower one may be the highest again, of a dead
+//! holder or of none.
+//!
 //! On a full disk a lock can still be taken: an empty object takes no room. It says nothing of its holder, so others
 //! respect it as long as it is young, and the holder puts its record as soon as there is room.
 //!
@@ -205,6 +209,7 @@ impl Lock {
             format: FORMAT,
             state: LockState::Released,
         });
+        // Durable, because it takes the room.
         match storage.put(&object(&folder, 1)?, &bytes, PutMode::Create) {
             Err(error) if !error.is_already_exists() => Err(error.into()),
             _ => Ok(()),
@@ -285,12 +290,13 @@ impl Held {
         }
         if !self.is_highest()? {
             self.storage
-                .delete(&object(&self.folder, self.generation)?)?;
+                .delete_transient(&object(&self.folder, self.generation)?)?;
             return Ok(false);
         }
         for lower in generations(&*self.storage, &self.folder)? {
             if lower < self.generation {
-                self.storage.delete(&object(&self.folder, lower)?)?;
+                self.storage
+                    .delete_transient(&object(&self.folder, lower)?)?;
             }
         }
         Ok(true)
@@ -321,11 +327,11 @@ impl Held {
             until,
         };
         match self.put_state(state, mode) {
-            Err(Error::Storage(StorageError::NoSpace { .. })) => {
-                Ok(self
-                    .storage
-                    .put(&object(&self.folder, self.generation)?, &[], mode)?)
-            }
+            Err(Error::Storage(StorageError::NoSpace { .. })) => Ok(self.storage.put_transient(
+                &object(&self.folder, self.generation)?,
+                &[],
+                mode,
+            )?),
             put => put,
         }
     }
@@ -337,7 +343,7 @@ impl Held {
         });
         Ok(self
             .storage
-            .put(&object(&self.folder, self.generation)?, &bytes, mode)?)
+            .put_transient(&object(&self.folder, self.generation)?, &bytes, mode)?)
     }
 
     fn renew_until_stopped(&self) {
@@ -392,7 +398,7 @@ impl Held {
         }
         Ok(self
             .storage
-            .delete(&object(&self.folder, self.generation)?)?)
+            .delete_transient(&object(&self.folder, self.generation)?)?)
     }
 }
 

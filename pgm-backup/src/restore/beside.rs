@@ -164,11 +164,10 @@ impl Helper<'_> {
             return;
         };
         while self.failures().count < FAILURES_MAX && shared.check_stop().is_ok() {
-            let Some(job) = self.queue.borrow() else {
+            let Some(lent) = self.queue.borrow() else {
                 return;
             };
-            let Some(ours) = self.ours(&job) else {
-                self.queue.give_back(job);
+            let Some(ours) = lent.job().and_then(|job| self.ours(job)) else {
                 continue;
             };
             match self.round.read_frame(&mut worker, &ours) {
@@ -178,14 +177,12 @@ impl Helper<'_> {
                     if let Err(error) = self.round.put_in_place(&mut worker, raw_bytes, &ours) {
                         shared.fail(error);
                     }
-                    self.queue.settle();
+                    lent.settle();
                 }
                 Err(error) => {
                     let mut failures = self.failures();
                     failures.count += 1;
                     failures.last = told(&error);
-                    drop(failures);
-                    self.queue.give_back(job);
                 }
             }
         }

@@ -73,35 +73,23 @@ impl Queue {
     }
 
     /// Lends the last one that can be read elsewhere; `None` when there will be none.
-    pub(super) fn borrow(&self) -> Option<Job> {
+    pub(super) fn borrow(&self) -> Option<Lent<'_>> {
         let mut state = self.state();
         loop {
             let at = state.jobs.iter().rposition(Job::may_be_lent);
             if let Some(job) = at.and_then(|at| state.jobs.remove(at)) {
                 state.lent += 1;
                 self.changed.notify_all();
-                return Some(job);
+                return Some(Lent {
+                    queue: self,
+                    job: Some(job),
+                });
             }
             if state.closed {
                 return None;
             }
             state = self.wait(state);
         }
-    }
-
-    /// What was lent is done.
-    pub(super) fn settle(&self) {
-        self.state().lent -= 1;
-        self.changed.notify_all();
-    }
-
-    /// What was lent is not done, and is not lent again.
-    pub(super) fn give_back(&self, mut job: Job) {
-        job.stays();
-        let mut state = self.state();
-        state.lent -= 1;
-        state.jobs.push_front(job);
-        self.changed.notify_all();
     }
 
     /// Whether there is nothing left to lend.
@@ -117,6 +105,37 @@ impl Queue {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A frame that is lent. Dropped, it goes back and is not lent again.
+pub(super) struct Lent<'a> {
+    queue: &'a Queue,
+    /// Until it is done.
+    job: Option<Job>,
+}
+
+impl Lent<'_> {
+    /// What is to be read; `None` once it is done.
+    pub(super) const fn job(&self) -> Option<&Job> {
+        self.job.as_ref()
+    }
+
+    /// It is done.
+    pub(super) fn settle(mut self) {
+        self.job = None;
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut state = self.queue.state();
+        state.lent -= 1;
+        if let Some(mut job) = self.job.take() {
+            job.stays();
+            state.jobs.push_front(job);
+        }
+        self.queue.changed.notify_all();
     }
 }
 

@@ -4,16 +4,21 @@
 //! at most 3 % of the ratio.
 //!
 //! A level from 2 to 9 is a promise about size, not about the way there. On many pages of PostgreSQL level 1 makes no more bytes than
-//! level 3 does: what repeats on a page is near, and the smaller tables of level 1 stay in the processor's first cache. So from time to time a
-//! frame is compressed with both, and the following ones with level 1 for as long as that costs at most a sixty-fourth of the size.
+//! level 3 does: what repeats on a page is near, and the smaller tables of level 1 stay in the processor's first cache. Where what repeats
+//! is also short, as in the entries of an index, it has to look for five equal bytes rather than seven. So from time to time a frame is
+//! compressed in each of these ways, and the following ones with level 1, in the way of the two that made less, for as long as that costs
+//! at most a sixty-fourth of the size.
 
 use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
 
 use ::zstd::bulk::{Compressor, Decompressor};
+use ::zstd::zstd_safe::CParameter;
 
 const QUICK: i32 = 1;
+/// How many equal bytes the second quick way looks for.
+const SHORT_MATCH: u32 = 5;
 /// The levels instead of which the quick one is used where it is as good.
 const REPLACEABLE: RangeInclusive<i32> = 2..=9;
 /// Frames smaller than this tell nothing about others.
@@ -27,19 +32,31 @@ pub(crate) struct ZstdEncoder {
     quick: Option<Quick>,
 }
 
-/// The quick level beside the one that was asked for.
+/// The quick ways beside the level that was asked for.
 struct Quick {
-    machine: Compressor<'static>,
+    long: Compressor<'static>,
+    short: Compressor<'static>,
     choice: Choice,
-    /// For the second result of a trial.
-    scratch: Vec<u8>,
+    /// For the other results of a trial.
+    scratch: [Vec<u8>; 2],
 }
 
-/// Which of the two makes frames, and for how long.
+/// How a frame is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// With the level that was asked for.
+    Asked,
+    /// With level 1.
+    Long,
+    /// With level 1 and short matches.
+    Short,
+}
+
+/// In which way frames are made, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Choice {
-    quick: bool,
-    /// Frames until both are tried again.
+    way: Way,
+    /// Frames until all are tried again.
     left: u32,
     /// What `left` began with.
     pause: u32,
@@ -51,10 +68,13 @@ struct Choice {
 impl ZstdEncoder {
     pub(crate) fn new(level: i32) -> io::Result<Self> {
         let quick = if REPLACEABLE.contains(&level) {
+            let mut short = Compressor::new(QUICK)?;
+            short.set_parameter(CParameter::MinMatch(SHORT_MATCH))?;
             Some(Quick {
-                machine: Compressor::new(QUICK)?,
+                long: Compressor::new(QUICK)?,
+                short,
                 choice: Choice::NONE,
-                scratch: Vec::new(),
+                scratch: [Vec::new(), Vec::new()],
             })
         } else {
             None
@@ -78,12 +98,12 @@ impl ZstdEncoder {
             return self.level.compress_to_buffer(raw, out);
         }
         if quick.choice.left == 0 {
-            return quick.try_both(&mut self.level, raw, out);
+            return quick.try_all(&mut self.level, raw, out);
         }
-        let machine = if quick.choice.quick {
-            &mut quick.machine
-        } else {
-            &mut self.level
+        let machine = match quick.choice.way {
+            Way::Asked => &mut self.level,
+            Way::Long => &mut quick.long,
+            Way::Short => &mut quick.short,
         };
         let encoded = machine.compress_to_buffer(raw, out)?;
         quick.choice.after(raw.len(), encoded);
@@ -92,58 +112,94 @@ impl ZstdEncoder {
 }
 
 impl Quick {
-    fn try_both(
+    fn try_all(
         &mut self,
         level: &mut Compressor<'static>,
         raw: &[u8],
         out: &mut [u8],
     ) -> io::Result<usize> {
         let bound = ZstdEncoder::bound(raw.len());
-        if self.scratch.len() < bound {
-            self.scratch.resize(bound, 0);
+        for scratch in &mut self.scratch {
+            if scratch.len() < bound {
+                scratch.resize(bound, 0);
+            }
         }
-        let quick = self.machine.compress_to_buffer(raw, &mut self.scratch)?;
-        let full = level.compress_to_buffer(raw, out)?;
-        self.choice = self.choice.decide(raw.len(), quick, full);
-        if !self.choice.quick {
-            return Ok(full);
+        let [long, short] = &mut self.scratch;
+        let sizes = Sizes {
+            asked: level.compress_to_buffer(raw, out)?,
+            long: self.long.compress_to_buffer(raw, long)?,
+            short: self.short.compress_to_buffer(raw, short)?,
+        };
+        self.choice = self.choice.decide(raw.len(), sizes);
+        let (made, encoded) = match self.choice.way {
+            Way::Asked => return Ok(sizes.asked),
+            Way::Long => (sizes.long, long),
+            Way::Short => (sizes.short, short),
+        };
+        out[..made].copy_from_slice(&encoded[..made]);
+        Ok(made)
+    }
+}
+
+/// How many bytes a frame becomes, each way.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    asked: usize,
+    long: usize,
+    short: usize,
+}
+
+impl Sizes {
+    /// The way to go, and what it makes.
+    fn best(self) -> (Way, usize) {
+        let (way, quick) = if self.short < self.long {
+            (Way::Short, self.short)
+        } else {
+            (Way::Long, self.long)
+        };
+        if quick <= self.asked + self.asked / 64 {
+            (way, quick)
+        } else {
+            (Way::Asked, self.asked)
         }
-        out[..quick].copy_from_slice(&self.scratch[..quick]);
-        Ok(quick)
     }
 }
 
 impl Choice {
     const NONE: Self = Self {
-        quick: false,
+        way: Way::Asked,
         left: 0,
         pause: 0,
         raw: 0,
         encoded: 0,
     };
 
-    /// The choice after a trial in which `raw` bytes became `quick` and `full`.
-    fn decide(self, raw: usize, quick: usize, full: usize) -> Self {
-        let is_quick = quick <= full + full / 64;
+    /// The choice after a trial in which `raw` bytes became `sizes`.
+    fn decide(self, raw: usize, sizes: Sizes) -> Self {
+        let (way, encoded) = sizes.best();
         let pause = match self.pause {
             0 => FIRST_PAUSE,
-            pause if is_quick == self.quick => (pause * 2).min(LONGEST_PAUSE),
+            // Between the two quick ways it does not matter much.
+            pause if (way == Way::Asked) == (self.way == Way::Asked) => {
+                (pause * 2).min(LONGEST_PAUSE)
+            }
             _ => FIRST_PAUSE,
         };
         Self {
-            quick: is_quick,
+            way,
             left: pause,
             pause,
             raw,
-            encoded: if is_quick { quick } else { full },
+            encoded,
         }
     }
 
-    /// Counts a frame of which `raw` bytes became `encoded`. When it compresses quite differently from the one that was tried, these are other data.
+    /// Counts a frame of which `raw` bytes became `encoded`. When it compresses quite differently from the one that was tried, these are other
+    /// data; of pages with hardly anything in them nothing hangs on it.
     fn after(&mut self, raw: usize, encoded: usize) {
         self.left -= 1;
         let (now, then) = (encoded * self.raw, self.encoded * raw);
-        if now.abs_diff(then) > then / 4 {
+        if now.abs_diff(then) > (then / 4).max(raw * self.raw / 64) {
             self.left = 0;
             self.pause = 0;
         }
@@ -195,6 +251,10 @@ mod tests {
         ::zstd::bulk::compress(raw, level).unwrap().len()
     }
 
+    fn way(encoder: &ZstdEncoder) -> Way {
+        encoder.quick.as_ref().unwrap().choice.way
+    }
+
     /// Words in no order: what longer searches find pays here.
     fn words(seed: u64) -> Vec<u8> {
         let mut state = seed;
@@ -218,7 +278,7 @@ mod tests {
         for _ in 0..10 {
             encoded(&mut encoder, &same);
         }
-        assert!(encoder.quick.as_ref().unwrap().choice.quick);
+        assert_ne!(way(&encoder), Way::Asked);
         // A frame that is quite different ends it: at the latest the one after it is tried with both.
         let text = words(1);
         assert!(
@@ -249,21 +309,56 @@ mod tests {
     }
 
     #[test]
+    fn entries_of_an_index_are_made_with_short_matches_and_are_smaller() {
+        // Tuples of an index of numbers (`IndexTupleData` and a key): block, offset, flags and size, key, padding.
+        let mut pages = Vec::new();
+        for row in (1_000_000_u32..).take(32 << 10) {
+            let block = row / 55;
+            pages.extend_from_slice(&(block >> 16).to_le_bytes()[..2]);
+            pages.extend_from_slice(&block.to_le_bytes()[..2]);
+            pages.extend_from_slice(&(row % 55 + 1).to_le_bytes()[..2]);
+            pages.extend_from_slice(&16_u16.to_le_bytes());
+            pages.extend_from_slice(&u64::from(row).to_le_bytes());
+        }
+        let mut encoder = ZstdEncoder::new(3).unwrap();
+        for _ in 0..10 {
+            assert!(encoded(&mut encoder, &pages) <= alone(3, &pages) * 65 / 64);
+        }
+        assert_eq!(way(&encoder), Way::Short);
+        assert!(encoded(&mut encoder, &pages) * 20 < alone(1, &pages) * 19);
+    }
+
+    #[test]
     fn trials_become_rare_while_they_agree_and_frequent_when_they_do_not() {
-        let mut choice = Choice::NONE.decide(1000, 102, 100);
-        assert!(!choice.quick && choice.left == FIRST_PAUSE);
+        let sizes = |long, asked| Sizes {
+            asked,
+            long,
+            short: long,
+        };
+        let mut choice = Choice::NONE.decide(1000, sizes(102, 100));
+        assert!(choice.way == Way::Asked && choice.left == FIRST_PAUSE);
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            choice = choice.decide(1000, 102, 100);
+            choice = choice.decide(1000, sizes(102, 100));
             pauses.push(choice.left);
         }
         assert_eq!(pauses, [4, 8, 16, 32, 64, 64, 64, 64]);
-        choice = choice.decide(1000, 100, 100);
-        assert!(choice.quick && choice.left == FIRST_PAUSE);
-        choice = choice.decide(1000, 101, 100).decide(1000, 101, 100);
+        choice = choice.decide(1000, sizes(100, 100));
+        assert!(choice.way == Way::Long && choice.left == FIRST_PAUSE);
+        let short = Sizes {
+            asked: 100,
+            long: 100,
+            short: 99,
+        };
+        choice = choice.decide(1000, short);
+        assert!(choice.way == Way::Short && choice.left == 2 * FIRST_PAUSE);
+        choice = choice.decide(1000, sizes(101, 100));
+        assert!(choice.way == Way::Long && choice.left == 4 * FIRST_PAUSE);
         let left = choice.left;
         choice.after(500, 55);
         assert_eq!(choice.left, left - 1);
+        choice.after(500, 58);
+        assert_eq!(choice.left, left - 2);
         choice.after(500, 80);
         assert_eq!(choice.left, 0);
     }

@@ -41,6 +41,7 @@ pub fn check_flat(storage: &dyn Storage) {
     a_small_object_is_bounded(storage);
     a_read_beyond_the_end_is_damage(storage);
     put_creates_or_replaces(storage);
+    what_is_transient_is_there_at_once(storage);
     an_unfinished_object_is_invisible(storage);
     a_dropped_writer_leaves_nothing(storage);
     of_concurrent_creations_one_succeeds(storage);
@@ -236,6 +237,27 @@ fn put_creates_or_replaces(storage: &dyn Storage) {
         "create replaces nothing"
     );
     assert_eq!(list(storage, "put"), ["put/object"]);
+}
+
+/// What may be gone after a crash of the machine is as visible as everything else until then.
+fn what_is_transient_is_there_at_once(storage: &dyn Storage) {
+    let name = path("transient/folder/object");
+    storage
+        .put_transient(&name, b"first", PutMode::Create)
+        .expect("a new object is put");
+    let error = storage
+        .put_transient(&name, b"second", PutMode::Create)
+        .expect_err("it is there");
+    assert!(error.is_already_exists(), "{error}");
+    storage
+        .put_transient(&name, b"third", PutMode::Replace)
+        .expect("it is replaced");
+    assert_eq!(get(storage, name.as_str()).expect("it is there"), b"third");
+    assert_eq!(list(storage, "transient"), [name.as_str()]);
+    for _ in 0..2 {
+        storage.delete_transient(&name).expect("it is deleted");
+        assert!(list(storage, "transient").is_empty(), "nothing is left");
+    }
 }
 
 fn an_unfinished_object_is_invisible(storage: &dyn Storage) {

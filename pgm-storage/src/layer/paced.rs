@@ -52,6 +52,11 @@ impl Storage for PacedStorage {
         self.inner.put(path, bytes, mode)
     }
 
+    fn put_transient(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<()> {
+        pass(self.write.as_ref(), bytes.len());
+        self.inner.put_transient(path, bytes, mode)
+    }
+
     fn open(&self, path: &ObjectPath) -> Result<Box<dyn ObjectReader>> {
         Ok(Box::new(PacedReader {
             inner: self.inner.open(path)?,
@@ -83,6 +88,10 @@ impl Storage for PacedStorage {
 
     fn delete(&self, path: &ObjectPath) -> Result<()> {
         self.inner.delete(path)
+    }
+
+    fn delete_transient(&self, path: &ObjectPath) -> Result<()> {
+        self.inner.delete_transient(path)
     }
 
     fn sweep(&self, prefix: &ObjectPath) -> Result<u64> {

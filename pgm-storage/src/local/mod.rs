@@ -141,6 +141,34 @@ impl LocalStorage {
         }
     }
 
+    /// A writer that has all of its bytes.
+    fn written(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<LocalWriter> {
+        let mut writer = self.writer(path, mode)?;
+        io::Write::write_all(&mut writer, bytes)
+            .map_err(|error| StorageError::from_io("write", self.0.place(path), error))?;
+        Ok(writer)
+    }
+
+    /// Removes the name of an object; gives the folder that it was in, if it was there.
+    fn unlink(&self, path: &ObjectPath) -> Result<Option<Folder>> {
+        let (folder, name) = match self.existing(path) {
+            Err(StorageError::NotFound { .. }) => return Ok(None),
+            found => found?,
+        };
+        match rustix::fs::unlinkat(folder.fd(), name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(Some(folder)),
+            Err(Errno::ISDIR) => {
+                let path = self.0.place(path);
+                Err(StorageError::Misplaced {
+                    path,
+                    found: "a folder",
+                    wanted: "an object",
+                })
+            }
+            Err(error) => Err(self.0.error("delete", path, error)),
+        }
+    }
+
     /// The folder and the name in it of an object that should be there.
     fn existing<'a>(&self, path: &'a ObjectPath) -> Result<(Folder, &'a str)> {
         let Some(parent) = path.parent() else {
@@ -177,10 +205,12 @@ impl Storage for LocalStorage {
     }
 
     fn put(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<()> {
-        let mut writer = self.writer(path, mode)?;
-        io::Write::write_all(&mut writer, bytes)
-            .map_err(|error| StorageError::from_io("write", self.0.place(path), error))?;
-        writer.publish().map(drop)
+        self.written(path, bytes, mode)?.publish().map(drop)
+    }
+
+    fn put_transient(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<()> {
+        let writer = self.written(path, bytes, mode)?;
+        writer.publish_transient().map(drop)
     }
 
     fn open(&self, path: &ObjectPath) -> Result<Box<dyn ObjectReader>> {
@@ -230,24 +260,17 @@ impl Storage for LocalStorage {
     }
 
     fn delete(&self, path: &ObjectPath) -> Result<()> {
-        let (folder, name) = match self.existing(path) {
-            Err(StorageError::NotFound { .. }) => return Ok(()),
-            found => found?,
-        };
-        match rustix::fs::unlinkat(folder.fd(), name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::ISDIR) => {
-                let path = self.0.place(path);
-                return Err(StorageError::Misplaced {
-                    path,
-                    found: "a folder",
-                    wanted: "an object",
-                });
-            }
-            Err(error) => return Err(self.0.error("delete", path, error)),
+        if let Some(folder) = self.unlink(path)? {
+            folder.sync()?;
+            folder.remove_empty();
         }
-        folder.sync()?;
-        folder.remove_empty();
+        Ok(())
+    }
+
+    fn delete_transient(&self, path: &ObjectPath) -> Result<()> {
+        if let Some(folder) = self.unlink(path)? {
+            folder.remove_empty();
+        }
         Ok(())
     }
 

@@ -68,6 +68,24 @@ impl LocalWriter {
 
     /// Makes the object durable and visible.
     pub(super) fn publish(mut self) -> Result<ObjectMeta> {
+        let meta = self.show()?;
+        if let Err(error) = self.folder.sync() {
+            if self.mode == PutMode::Create {
+                // The name is ours: nobody else can have made it. Nobody was promised that it stays.
+                let name = self.path.name();
+                let _ = rustix::fs::unlinkat(self.folder.fd(), name, AtFlags::empty());
+            }
+            return Err(error);
+        }
+        Ok(meta)
+    }
+
+    /// Makes the object visible. Its bytes are durable, so it is never seen in part, but its name need not be.
+    pub(super) fn publish_transient(mut self) -> Result<ObjectMeta> {
+        self.show()
+    }
+
+    fn show(&mut self) -> Result<ObjectMeta> {
         let place = self.folder.place(self.path.name());
         if self.state == State::Spent {
             let source = io::Error::other("an earlier write to it failed");
@@ -96,14 +114,6 @@ impl LocalWriter {
             });
         }
         self.rename()?;
-        if let Err(error) = self.folder.sync() {
-            if self.mode == PutMode::Create {
-                // The name is ours: nobody else can have made it. Nobody was promised that it stays.
-                let name = self.path.name();
-                let _ = rustix::fs::unlinkat(self.folder.fd(), name, AtFlags::empty());
-            }
-            return Err(error);
-        }
         Ok(meta)
     }
 

@@ -13,6 +13,7 @@ use super::directory::{At, DataDirectory, Entry, Opening};
 use super::names;
 use super::session::{Session, Stopped};
 use super::walk::{Tree, Visitor};
+use crate::backup::changed::ChangedPages;
 use crate::backup::collect::FileHeader;
 use crate::backup::fill::Content;
 use crate::backup::lane::Lane;
@@ -130,7 +131,8 @@ impl<'a, D: DataDirectory> Copier<'a, D> {
             })
         });
         let file = Arc::new(file);
-        if let Some(mut content) = self.changed_content(header)? {
+        if let Some((pages, before)) = self.changed_pages(header) {
+            let mut content = self.begin_changed(header, &pages, before)?;
             return self.runs(&file, &mut content);
         }
         let number = self.begin_file(header)?;
@@ -138,24 +140,26 @@ impl<'a, D: DataDirectory> Copier<'a, D> {
         self.runs(&file, &mut content)
     }
 
-    /// The pages that are read of a file, if it is not read as a whole; the rest is in the backup before.
-    fn changed_content(&mut self, header: &FileHeader) -> Result<Option<Content>> {
-        let Some(changes) = self.reading.changes else {
-            return Ok(None);
-        };
+    /// The pages that are read of a file, if it is not read as a whole, and how many bytes it has in the backup before.
+    fn changed_pages(&self, header: &FileHeader) -> Option<(ChangedPages, u64)> {
+        let changes = self.reading.changes?;
         // The backup before is the same one in all lanes.
-        let before = self.lanes.open().next();
-        let before = before.and_then(|(_, lane)| lane.bytes_before(&header.path));
-        let Some(before) = before else {
-            return Ok(None);
-        };
-        let Some(changed) = changed(changes, &header.path, header.size, before) else {
-            return Ok(None);
-        };
+        let (_, lane) = self.lanes.open().next()?;
+        let before = lane.bytes_before(&header.path)?;
+        Some((changed(changes, &header.path, header.size, before)?, before))
+    }
+
+    /// Begins a file of which only `pages` are read; the rest is in the backup before, with `before` bytes in all.
+    fn begin_changed(
+        &mut self,
+        header: &FileHeader,
+        pages: &ChangedPages,
+        before: u64,
+    ) -> Result<Content> {
         let number = self.next_file;
         self.next_file += 1;
         self.lanes.each(|lane| {
-            let bytes = lane.begin_changed(number, header, &changed)?;
+            let bytes = lane.begin_changed(number, header, pages)?;
             if bytes == before {
                 return Ok(());
             }
@@ -166,7 +170,7 @@ impl<'a, D: DataDirectory> Copier<'a, D> {
                 ),
             })
         })?;
-        Ok(Some(Content::pages(number, changed.sent())))
+        Ok(Content::pages(number, pages.sent()))
     }
 
     /// Plans the reading of what is left of a file's content.
@@ -262,6 +266,13 @@ impl<D: DataDirectory> Visitor<D> for Copier<'_, D> {
     }
 
     fn file(&mut self, at: At<'_, D>, path: FilePath, entry: &Entry) -> Result<()> {
+        // Nothing is read of most files: these are not even opened.
+        let seen = entry.header(&path);
+        if let Some((pages, before)) = self.changed_pages(&seen)
+            && pages.blocks.is_empty()
+        {
+            return self.begin_changed(&seen, &pages, before).map(drop);
+        }
         match self.directory.open(at, &path, entry)? {
             Opening::Open(header, file) => self.opened(&header, file),
             Opening::Read(header, bytes) => self.bytes(&header, &bytes),

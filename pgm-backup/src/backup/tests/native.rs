@@ -11,6 +11,7 @@ use crate::backup::parent::{MEMORY_MAX, Parent};
 use crate::backup::start::Now;
 use crate::catalog::BackupKind;
 use pgm_proto::BackupPages;
+use pgm_storage::PutMode;
 
 const PAGE: usize = 8192;
 
@@ -249,6 +250,51 @@ fn packs_of_which_little_is_needed_are_given_up_and_the_files_stay_what_they_wer
     assert!(facts.packs_given_up > 0, "{facts:?}");
     assert!(facts.stored_again_bytes >= 5 * PAGE as u64, "{facts:?}");
     assert!(packs_of_first(&compacted) < packs_of_first(&never));
+}
+
+/// What is to be stored again and cannot be read is pointed at as before.
+#[test]
+fn a_pack_that_is_to_be_given_up_and_cannot_be_read_stays() {
+    let repository = repository();
+    let (before, large) = full(&repository);
+    let blocks: Vec<(u32, u8)> = (0..295).map(|block| (block, 7)).collect();
+    let mut steps = tablespace(Vec::new());
+    steps.extend(data_directory(vec![
+        incremental("base/5/INCREMENTAL.1", 300, &blocks),
+        incremental("base/5/INCREMENTAL.2", 7, &[(1, 4)]),
+    ]));
+    let second = take_changed(&repository, &before, steps).unwrap();
+    let old: Vec<_> = (repository.manifest(&second).unwrap().packs().iter())
+        .filter(|pack| pack.label == before.label)
+        .map(|pack| crate::repository::layout::pack(&server(), pack.label, pack.number))
+        .collect();
+    let storage = repository.storage();
+    let sound: Vec<Vec<u8>> = old
+        .iter()
+        .map(|path| storage.get(path, u64::MAX).unwrap())
+        .collect();
+    for (path, bytes) in old.iter().zip(&sound) {
+        // Of the same size, so it is not found to be gone.
+        let bytes = vec![0x55; bytes.len()];
+        storage.put(path, &bytes, PutMode::Replace).unwrap();
+    }
+    let mut steps = tablespace(Vec::new());
+    steps.extend(data_directory(vec![
+        incremental("base/5/INCREMENTAL.1", 300, &[]),
+        incremental("base/5/INCREMENTAL.2", 7, &[(0, 5)]),
+    ]));
+    let compaction = Compaction {
+        needed_percent_max: 30,
+    };
+    let third = take_with(&repository, &second, steps, compaction).unwrap();
+    assert_eq!(third.basis.unwrap().stored_again_bytes, 0);
+    // Whoever puts the right bytes back has all of it.
+    for (path, bytes) in old.iter().zip(&sound) {
+        storage.put(path, bytes, PutMode::Replace).unwrap();
+    }
+    let files = contents(&repository, &third);
+    assert!(files["base/5/1"] == pages(&[(0..295, 7)], &large));
+    assert!(files["base/5/2"] == pages(&[(0..1, 5), (1..2, 4)], &large[..7 * PAGE]));
 }
 
 #[test]

@@ -14,6 +14,7 @@
 mod reader;
 mod writer;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -88,6 +89,18 @@ impl SealedStorage {
     fn is_plain(&self, path: &ObjectPath) -> bool {
         let mut plain = self.sealing.plain.iter();
         plain.any(|plain| path.below(plain).is_some())
+    }
+
+    /// What is stored below for a whole small object.
+    fn stored<'a>(&self, path: &ObjectPath, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+        if bytes.is_empty() || self.is_plain(path) {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        let (header, cipher) = self.sealing.begin(path)?;
+        let sealed = seal_whole(&header, cipher, bytes);
+        Ok(Cow::Owned(
+            sealed.map_err(|error| refused(path.to_string(), error))?,
+        ))
     }
 
     /// The same object with its raw size.
@@ -199,13 +212,12 @@ impl Storage for SealedStorage {
     }
 
     fn put(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<()> {
-        if bytes.is_empty() || self.is_plain(path) {
-            return self.inner.put(path, bytes, mode);
-        }
-        let (header, cipher) = self.sealing.begin(path)?;
-        let sealed =
-            seal_whole(&header, cipher, bytes).map_err(|error| refused(path.to_string(), error))?;
-        self.inner.put(path, &sealed, mode)
+        self.inner.put(path, &self.stored(path, bytes)?, mode)
+    }
+
+    fn put_transient(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<()> {
+        let stored = self.stored(path, bytes)?;
+        self.inner.put_transient(path, &stored, mode)
     }
 
     fn open(&self, path: &ObjectPath) -> Result<Box<dyn ObjectReader>> {
@@ -256,6 +268,10 @@ impl Storage for SealedStorage {
 
     fn delete(&self, path: &ObjectPath) -> Result<()> {
         self.inner.delete(path)
+    }
+
+    fn delete_transient(&self, path: &ObjectPath) -> Result<()> {
+        self.inner.delete_transient(path)
     }
 
     fn sweep(&self, prefix: &ObjectPath) -> Result<u64> {
