@@ -214,7 +214,12 @@ impl FileReads {
 
     /// The promotion of a standby ends the backup, which says so, and the next one is taken from the new primary.
     pub fn a_promotion_ends_it(&self) {
-        let mut primary = self.server(Major::V17);
+        let mut primary = Cluster::builder(Major::V17).start();
+        (self.grant)(&primary);
+        primary.sql(
+            "create table big as select n, md5(n::text) as word from generate_series(1, 200000) n; \
+             create table gone (n int, word text)",
+        );
         let mut standby = primary.standby();
         (self.hide)(&standby);
         let mut pgmd = Pgmd::configured(&[("main", &standby.conninfo())]);

@@ -15,6 +15,7 @@
 //! truncation and every flipped bit visible.
 
 mod entry;
+mod object;
 mod path;
 mod reader;
 mod writer;
@@ -23,9 +24,9 @@ pub use entry::{
     DirectoryEntry, Extent, FileEntry, ManifestEntry, ManifestHeader, ManifestTotals, PackRecord,
     SymlinkEntry, TablespaceLink,
 };
+pub(crate) use object::{ManifestObject, check_object};
 pub use path::{FilePath, ParseFilePathError};
 pub use reader::ManifestReader;
-pub(crate) use reader::check_object;
 pub(crate) use writer::Checksummed;
 pub use writer::ManifestWriter;
 

@@ -1,14 +1,12 @@
 //! Reading a manifest.
 
-use pgm_storage::{FrameDecoder, ObjectPath, ObjectReader, PackReader, Storage};
+use pgm_storage::{FrameDecoder, ObjectPath, PackReader, Storage};
 
 use super::entry::{Line, ManifestEntry, ManifestHeader, ManifestTotals, PackRecord};
+use super::object::ManifestObject;
 use super::{LINE_BYTES_MAX, MANIFEST_FORMAT};
-use crate::catalog::{BackupEntry, ObjectChecksum};
+use crate::catalog::BackupEntry;
 use crate::error::{Error, Result};
-
-/// The largest piece that is read at once.
-const READ_BYTES: usize = 1 << 20;
 
 /// Streams the entries of a manifest whose bytes were checked as a whole when it was opened.
 ///
@@ -44,9 +42,12 @@ pub struct ManifestReader {
 impl ManifestReader {
     /// Opens the manifest at `path`, checks every byte of it against `entry`, and reads header, packs and totals.
     pub fn open(storage: &dyn Storage, path: &ObjectPath, entry: &BackupEntry) -> Result<Self> {
-        let object = storage.open(path)?;
-        check_object(path, &*object, &entry.manifest)?;
-        let pack = PackReader::open(object)?;
+        ManifestObject::open(storage, path, entry)?.read(entry)
+    }
+
+    pub(super) fn begin(object: &ManifestObject, entry: &BackupEntry) -> Result<Self> {
+        let ManifestObject { path, object } = object;
+        let pack = PackReader::open(Box::new(object.clone()))?;
         let damaged = |reason: &str| Error::damaged(path, reason);
         let decoder = FrameDecoder::new().map_err(|error| damaged(&error.to_string()))?;
         let frames = pack.frames().len();
@@ -276,36 +277,4 @@ impl Iterator for ManifestReader {
         self.finished |= !matches!(next, Ok(Some(_)));
         next.transpose()
     }
-}
-
-/// Reads the whole object and compares it with what is expected of it.
-pub(crate) fn check_object(
-    path: &ObjectPath,
-    object: &dyn ObjectReader,
-    expected: &ObjectChecksum,
-) -> Result<()> {
-    if object.size() != expected.size {
-        let reason = format!(
-            "it has {} bytes instead of {}",
-            object.size(),
-            expected.size
-        );
-        return Err(Error::damaged(path, reason));
-    }
-    let mut buffer = vec![0; READ_BYTES];
-    let (mut offset, mut crc) = (0, 0);
-    while offset < expected.size {
-        let left = usize::try_from(expected.size - offset).unwrap_or(READ_BYTES);
-        let piece = &mut buffer[..left.min(READ_BYTES)];
-        object.read_exact_at(piece, offset)?;
-        crc = crc32c::crc32c_append(crc, piece);
-        offset += piece.len() as u64;
-    }
-    if crc != expected.crc32c {
-        return Err(Error::damaged(
-            path,
-            "its checksum is not the one in backup.ron",
-        ));
-    }
-    Ok(())
 }

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Nothing of it needs to outlive the machine: its holders do not. So generations are put and removed as what only concerns processes that run
-//! ([`Storage::put_transient`]), which spares a disk most of its syncs; after the machine died a lower one may be the highest again, of a dead
-//! holder or of none.
+//! ([`Storage::put_transient`]), which spares a disk most of its syncs; after the machine died a lower one may be the highest again, and
+//! counts until its lease is over.
 //!
 //! On a full disk a lock can still be taken: an empty object takes no room. It says nothing of its holder, so others
 //! respect it as long as it is young, and the holder puts its record as soon as there is room.

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::{self, BackupEntry, Catalog};
 use crate::error::{Error, Result};
 use crate::label::BackupLabel;
-use crate::manifest::{self, ManifestReader, PackRecord};
+use crate::manifest::{self, ManifestObject, ManifestReader, PackRecord};
 use crate::marks::{self, FoundMarks, MarkChange, Marks};
 use crate::verify::verification::{self, Verification};
 
@@ -101,8 +101,13 @@ impl Repository {
 
     /// The manifest of a backup, checked against the entry's checksum.
     pub fn manifest(&self, entry: &BackupEntry) -> Result<ManifestReader> {
+        self.manifest_object(entry)?.read(entry)
+    }
+
+    /// The same, for whoever reads it more than once.
+    pub(crate) fn manifest_object(&self, entry: &BackupEntry) -> Result<ManifestObject> {
         let path = layout::manifest(&entry.server, entry.label);
-        ManifestReader::open(&*self.storage, &path, entry)
+        ManifestObject::open(&*self.storage, &path, entry)
     }
 
     /// Writes the server's own `backup_manifest` to `out`, verbatim; gives its bytes, `None` if the server sent none.

@@ -28,7 +28,7 @@ use aws_lc_rs::digest::{Context as Digest, SHA256};
 use super::error::RestoreError;
 use crate::catalog::{BackupEntry, BackupMethod};
 use crate::error::Error;
-use crate::manifest::{FileEntry, ManifestEntry, ManifestReader};
+use crate::manifest::{FileEntry, ManifestEntry, ManifestObject, ManifestReader};
 use crate::repository::Repository;
 
 /// The first major version that knows version 2 of manifests.
@@ -42,10 +42,10 @@ pub(super) fn is_written(entry: &BackupEntry) -> bool {
         || matches!(entry.method, BackupMethod::Files | BackupMethod::Blocks)
 }
 
-/// Writes the manifest, if there is to be one. `found` are the checksums of the files of which our manifest has none, in its
+/// Writes the manifest, if there is to be one: the server's own, of the repository, or one that is composed of ours. `found` are the checksums of the files of which our manifest has none, in its
 /// order.
 pub(super) fn write(
-    repository: &Repository,
+    (repository, manifests): (&Repository, &ManifestObject),
     entry: &BackupEntry,
     found: &[u32],
     out: &mut dyn Write,
@@ -59,7 +59,7 @@ pub(super) fn write(
         (Some(_), BackupMethod::BaseBackupIncremental)
         | (_, BackupMethod::Files | BackupMethod::Blocks) => {
             let found = &mut found.iter().copied();
-            compose(entry, repository.manifest(entry)?, found, out)
+            compose(entry, manifests.read(entry)?, found, out)
         }
     }
 }
@@ -77,7 +77,7 @@ pub(crate) fn compose_names(
 
 /// How many bytes [`write()`] writes.
 pub(super) fn bytes(
-    repository: &Repository,
+    (repository, manifests): (&Repository, &ManifestObject),
     entry: &BackupEntry,
     found: &[u32],
 ) -> Result<Option<u64>, RestoreError> {
@@ -86,7 +86,7 @@ pub(super) fn bytes(
         BackupMethod::BaseBackupIncremental if entry.server_manifest.is_none() => Ok(None),
         BackupMethod::BaseBackupIncremental | BackupMethod::Files | BackupMethod::Blocks => {
             let mut counted = Counted(0);
-            write(repository, entry, found, &mut counted)?;
+            write((repository, manifests), entry, found, &mut counted)?;
             Ok(Some(counted.0))
         }
     }

@@ -193,7 +193,7 @@ impl<'a> Elsewhere<'a> {
 
     /// Has the server's manifest written from where it can be read. `Err` gives `failed` back.
     ///
-    /// One that is composed of ours is not had elsewhere: its checksums were found in the order of the manifest that was read.
+    /// One that is composed of ours needs no repository: what was read of it at the beginning is kept.
     pub(super) fn give_manifest(
         &self,
         write: &dyn Fn(&Repository, &BackupEntry) -> Result<(), RestoreError>,

@@ -27,7 +27,7 @@ use super::tar_writer::{Attributes, Kind, TarWriter};
 use super::{CONTROL_FILE, RestorePlan, backup_manifest, reach, settings};
 use crate::catalog::{BackupEntry, BackupWal};
 use crate::context::{Context, Phase};
-use crate::manifest::{FileEntry, FilePath, ManifestEntry, ManifestReader};
+use crate::manifest::{FileEntry, FilePath, ManifestEntry, ManifestObject, ManifestReader};
 use crate::repository::Repository;
 
 /// The longest `postgresql.auto.conf`, which is rewritten in memory.
@@ -63,7 +63,8 @@ pub fn export(
 ) -> Result<ExportReport, RestoreError> {
     let begun = Instant::now();
     let entry = &plan.entry;
-    let manifest = repository.manifest(entry)?;
+    let manifests = repository.manifest_object(entry)?;
+    let manifest = manifests.read(entry)?;
     let pieces = Pieces::new(repository, entry, manifest.packs().to_vec())?;
     let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
     let mut export = Export {
@@ -79,7 +80,7 @@ pub fn export(
     };
     export.beginning()?;
     let (control, auto_conf) = export.manifest(manifest)?;
-    export.settings(repository, auto_conf.as_ref())?;
+    export.settings((repository, &manifests), auto_conf.as_ref())?;
     let wal_segments = export.wal(archive, spool)?;
     export.control(control.as_ref())?;
     let (folder, files, bytes) = (export.folder, export.files, export.bytes);
@@ -197,7 +198,7 @@ impl Export<'_> {
     /// The links to tablespaces, the server's own manifest, and how the server recovers.
     fn settings(
         &mut self,
-        repository: &Repository,
+        read: (&Repository, &ManifestObject),
         auto_conf: Option<&FileEntry>,
     ) -> Result<(), RestoreError> {
         let entry = &self.plan.entry;
@@ -215,12 +216,12 @@ impl Export<'_> {
                 .map_err(stream)?;
         }
         let attributes = self.private(0o600);
-        if let Some(size) = backup_manifest::bytes(repository, entry, &self.found)? {
+        if let Some(size) = backup_manifest::bytes(read, entry, &self.found)? {
             let name = format!("{}/data/{}", self.folder, settings::BACKUP_MANIFEST);
             self.tar
                 .entry(name.as_bytes(), Kind::File(size), attributes)
                 .map_err(stream)?;
-            backup_manifest::write(repository, entry, &self.found, &mut self.tar)?;
+            backup_manifest::write(read, entry, &self.found, &mut self.tar)?;
         }
         let existing = match auto_conf {
             Some(file) => self.small_file(file)?,

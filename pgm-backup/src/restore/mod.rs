@@ -244,7 +244,8 @@ pub fn restore(
     let repository = source.repository;
     let begun = Instant::now();
     let entry = &plan.entry;
-    let manifest = repository.manifest(entry)?;
+    let manifests = repository.manifest_object(entry)?;
+    let manifest = manifests.read(entry)?;
     let (directory, tablespaces) = (&plan.request.directory, &plan.tablespaces);
     if let Recovery::Standby(settings) = &plan.request.recovery
         && let Some(folder) = &settings.overrides
@@ -262,7 +263,7 @@ pub fn restore(
     let removed = match roots.found() {
         Found::Nothing => Removed::default(),
         Found::Something => {
-            existing::remove_others(cx, &roots, entry.label, &mut repository.manifest(entry)?)?
+            existing::remove_others(cx, &roots, entry.label, &mut manifests.read(entry)?)?
         }
     };
     cx.report(Phase::Restore, 0, Some(entry.size.raw_bytes), "");
@@ -285,7 +286,7 @@ pub fn restore(
     let placed = place::place(prepared, manifest, |found| {
         roots.link_tablespaces()?;
         wal::place(cx, &roots, source, &elsewhere, plan)?;
-        settings::write(&roots, repository, &elsewhere, plan, found)
+        settings::write(&roots, (repository, &manifests), &elsewhere, plan, found)
     })?;
     cx.report(Phase::Sync, placed.bytes, Some(entry.size.raw_bytes), "");
     roots.sync()?;

@@ -12,6 +12,7 @@ use super::recovery::{self, RecoverySettings};
 use super::roots::Roots;
 use super::{Recovery, RestorePlan, backup_manifest};
 use crate::catalog::BackupEntry;
+use crate::manifest::ManifestObject;
 use crate::repository::Repository;
 
 /// The file that makes PostgreSQL a standby; a backup of a standby brings it along.
@@ -23,7 +24,7 @@ pub(super) const BACKUP_MANIFEST: &str = "backup_manifest";
 /// is a server of its own, not one that waits for a primary, unless that is asked for.
 pub(super) fn write(
     roots: &Roots,
-    repository: &Repository,
+    (repository, manifests): (&Repository, &ManifestObject),
     elsewhere: &Elsewhere<'_>,
     plan: &RestorePlan,
     found: &[u32],
@@ -34,7 +35,7 @@ pub(super) fn write(
         let write = |repository: &Repository, entry: &BackupEntry| {
             remove(&path)?;
             let mut file = new_file(&path)?;
-            backup_manifest::write(repository, entry, found, &mut file)
+            backup_manifest::write((repository, manifests), entry, found, &mut file)
         };
         write(repository, &plan.entry).or_else(|failed| elsewhere.give_manifest(&write, failed))?;
     }
