@@ -1,7 +1,7 @@
 //! The object in which a manifest rests, checked as a whole, which can be read as often as anybody wants.
 //!
-//! Whoever needs a manifest twice must not depend on its repository at the second time, so a small one is kept in memory. Of a large one, of
-//! millions of files, only the open object is.
+//! Whoever needs a manifest twice must not depend on its repository at the second time, so a small one is kept in memory. Of a larger one
+//! only the open object is.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 /// The largest piece that is read at once.
 const READ_BYTES: usize = 1 << 20;
-/// Manifests of at most so many bytes are kept: half a million files, roughly.
+/// Manifests of at most so many bytes are kept: about a hundred thousand files.
 const KEPT_BYTES_MAX: u64 = 8 << 20;
 
 /// A manifest's object.
@@ -104,7 +104,10 @@ impl ObjectReader for Kept {
             .and_then(|offset| self.bytes.get(offset..)?.get(..buf.len()));
         let rest = rest.ok_or_else(|| StorageError::Damaged {
             path: self.place.clone(),
-            reason: format!("it ends before byte {}", offset + buf.len() as u64),
+            reason: format!(
+                "it ends before byte {}",
+                offset.saturating_add(buf.len() as u64)
+            ),
         })?;
         buf.copy_from_slice(rest);
         Ok(())
