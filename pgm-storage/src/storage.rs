@@ -55,8 +55,8 @@ pub trait Storage: Debug + Send + Sync {
     /// Writes a whole small object, durably, before it returns.
     fn put(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<()>;
 
-    /// Writes a whole small object that only matters to processes that run now, such as a lock: when the machine that has the storage dies,
-    /// it may be gone, or be the one that was there before. What of it is ever seen is whole. The same as [`put`](Self::put) unless that costs
+    /// Writes a whole small object that only matters to processes that run now, such as a lock, or that can be made anew: when the machine
+    /// that has the storage dies, it may be gone, or be the one that was there before. What of it is ever seen is whole. The same as [`put`](Self::put) unless that costs
     /// more.
     fn put_transient(&self, path: &ObjectPath, bytes: &[u8], mode: PutMode) -> Result<()> {
         self.put(path, bytes, mode)

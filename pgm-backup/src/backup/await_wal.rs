@@ -21,7 +21,7 @@ use crate::repository::Staging;
 /// How often the answer is asked for at least.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 /// And at most: the WAL of a quiet server is there in the next moment, and that shall be all that a small backup waits.
-const POLL_EVERY_MIN: Duration = Duration::from_millis(5);
+const POLL_EVERY_MIN: Duration = Duration::from_millis(1);
 
 /// Tells which WAL is durable: in the archive, or in the spool and synced.
 pub trait WalCoverage {

@@ -8,7 +8,7 @@
 //! Invariants:
 //! - An object is a temporary file in its final folder until it is whole and synced; a rename then gives it its name and
 //!   the folder is synced, and all folders above it once. A failed sync discards it. The names of transient objects, which are
-//!   locks, are not synced.
+//!   locks and what can be made anew, are not synced.
 //! - A live writer holds a lock (`flock`) on its temporary file, so whoever gets that lock may remove the file.
 //! - No symbolic link is followed below the root: every folder is opened from the one above it. The root itself may be
 //!   reached through one.

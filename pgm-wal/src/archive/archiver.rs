@@ -393,15 +393,15 @@ impl Archiver {
                     self.archive.store_partial(&path, name, size, compression)?
                 }
             };
+            self.done.files().insert(file);
+            if stored != Stored::Nothing {
+                observer.archived(file, stored, began.elapsed());
+            }
             if let WalFileName::Segment(name) = file
                 && let Err(error) = self.digester.digest(&self.archive, &path, name, size)
             {
                 // It can be made anew from what is archived.
                 observer.digest_failed(name, &error);
-            }
-            self.done.files().insert(file);
-            if stored != Stored::Nothing {
-                observer.archived(file, stored, began.elapsed());
             }
         }
         let was_left = match file {

@@ -218,9 +218,11 @@ impl Archive {
         digest: &Digest,
     ) -> Result<(), ArchiveError> {
         let object = self.digest_object(name, size)?;
+        let bytes = digest.to_bytes();
+        // One that is lost with the machine is made anew from the segment.
         match self
             .storage()
-            .put(&object, &digest.to_bytes(), PutMode::Create)
+            .put_transient(&object, &bytes, PutMode::Create)
         {
             Err(error) if !error.is_already_exists() => Err(error.into()),
             _ => Ok(()),

@@ -17,16 +17,19 @@ use crate::spool::Spool;
 
 /// What a disk writes at once: a sector is there as a whole or not at all after a power cut.
 const SECTOR: usize = 512;
+static ZEROS: [u8; 32 << 10] = [0; 32 << 10];
 /// How much is compared in one step.
 pub(super) const COMPARE_BYTES: usize = 64 << 10;
 
 /// What was in the file before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
-    /// Nothing: we made it.
+    /// Zeros: we made it.
     Fresh,
     /// Perhaps WAL from an earlier connection.
     Earlier,
+    /// Bytes that mean nothing.
+    Padding,
 }
 
 /// An open, unfinished segment.
@@ -80,7 +83,7 @@ impl SegmentFile {
 
     /// From now on writes over whatever is there: only padding is left.
     pub(super) fn overwrite(&mut self) {
-        self.content = Content::Fresh;
+        self.content = Content::Padding;
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -92,6 +95,9 @@ impl SegmentFile {
     /// Over earlier content only where that is the same: within each sector, up to the sector's last byte that is not
     /// zero. Zeros behind it are what preallocation left, or a write that a power cut undid. Anything else is another
     /// server's WAL, and stays.
+    ///
+    /// Zeros, which a server sends for all of a segment behind a switch, are there already: preallocated blocks read as
+    /// zeros, and where [`Self::compare`] lets zeros pass there is nothing else.
     pub(super) fn write(
         &self,
         data: &[u8],
@@ -100,6 +106,9 @@ impl SegmentFile {
     ) -> Result<(), ReceiveError> {
         if self.content == Content::Earlier {
             self.compare(data, offset, scratch)?;
+        }
+        if self.content != Content::Padding && is_zeros(data) {
+            return Ok(());
         }
         #[cfg(test)]
         crate::fault::strike(crate::fault::Fault::Write)
@@ -197,8 +206,12 @@ fn allocate(file: &File, before: u64, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+fn is_zeros(data: &[u8]) -> bool {
+    let mut chunks = data.chunks(ZEROS.len());
+    chunks.all(|chunk| chunk == &ZEROS[..chunk.len()])
+}
+
 fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
-    static ZEROS: [u8; 32 << 10] = [0; 32 << 10];
     let mut at = from;
     while at < to {
         let length = ZEROS.len().min((to - at) as usize);

@@ -167,6 +167,25 @@ fn a_message_longer_than_a_segment_fills_several() {
 }
 
 #[test]
+fn zeros_are_acknowledged_without_being_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = noise(256 << 10);
+    source.resize(SEGMENT + (128 << 10), 0);
+    let mut receiver = receiver(Peer::new(START, source.clone()), folder.path());
+    // The two messages that are not zeros are written, no further one.
+    arm(Fault::Write, 2, Errno::IO);
+    let stopped = run(&mut receiver).unwrap();
+    assert_eq!(stopped.durable.unwrap().lsn(), START + source.len() as u64);
+    assert_spooled(&receiver, 1, 3, &source);
+    // Into a file that is there already none is written either.
+    source.extend(noise(100));
+    receiver.transport = Peer::new(START, source.clone());
+    arm(Fault::Write, 1, Errno::IO);
+    run(&mut receiver).unwrap();
+    assert_spooled(&receiver, 1, 3, &source);
+}
+
+#[test]
 fn a_gap_and_a_repetition_are_errors_and_the_next_connection_mends_them() {
     for misbehaviour in [Misbehaviour::SkipAfter(3), Misbehaviour::RepeatAfter(3)] {
         let folder = tempfile::tempdir().unwrap();

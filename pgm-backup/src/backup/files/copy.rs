@@ -122,8 +122,13 @@ impl<'a, D: DataDirectory> Copier<'a, D> {
         Ok(number)
     }
 
-    /// Gives all of an open file places in frames.
-    fn opened(&mut self, header: &FileHeader, mut file: SourceFile) -> Result<()> {
+    /// Gives all of an open file places in frames, or the pages of it that are read, if that is known.
+    fn opened(
+        &mut self,
+        header: &FileHeader,
+        mut file: SourceFile,
+        changed: Option<(ChangedPages, u64)>,
+    ) -> Result<()> {
         file.pages = self.reading.checks.and_then(|checks| {
             Some(CheckedPages {
                 first_block: names::first_block(header.path.as_bytes())?,
@@ -131,7 +136,7 @@ impl<'a, D: DataDirectory> Copier<'a, D> {
             })
         });
         let file = Arc::new(file);
-        if let Some((pages, before)) = self.changed_pages(header) {
+        if let Some((pages, before)) = changed {
             let mut content = self.begin_changed(header, &pages, before)?;
             return self.runs(&file, &mut content);
         }
@@ -268,13 +273,19 @@ impl<D: DataDirectory> Visitor<D> for Copier<'_, D> {
     fn file(&mut self, at: At<'_, D>, path: FilePath, entry: &Entry) -> Result<()> {
         // Nothing is read of most files: these are not even opened.
         let seen = entry.header(&path);
-        if let Some((pages, before)) = self.changed_pages(&seen)
+        let changed = self.changed_pages(&seen);
+        if let Some((pages, before)) = &changed
             && pages.blocks.is_empty()
         {
-            return self.begin_changed(&seen, &pages, before).map(drop);
+            return self.begin_changed(&seen, pages, *before).map(drop);
         }
         match self.directory.open(at, &path, entry)? {
-            Opening::Open(header, file) => self.opened(&header, file),
+            // It may have become longer or shorter meanwhile.
+            Opening::Open(header, file) if header.size != seen.size => {
+                let changed = self.changed_pages(&header);
+                self.opened(&header, file, changed)
+            }
+            Opening::Open(header, file) => self.opened(&header, file, changed),
             Opening::Read(header, bytes) => self.bytes(&header, &bytes),
             Opening::Gone => Ok(()),
             Opening::Other => self.left(&path, "no regular file"),
