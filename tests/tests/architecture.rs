@@ -116,6 +116,7 @@ fn unsafe_code_is_at_shared_memory_checksum_instructions_and_one_system_call() {
         |path| {
             path.ends_with("pgmd/src/shared_state.rs")
                 || path.ends_with("pgm-wal/src/record/checksum.rs")
+                || path.ends_with("pgm-backup/src/backup/page/checksum.rs")
                 || path.ends_with("pgmd/src/worker/courtesy.rs")
         },
     );

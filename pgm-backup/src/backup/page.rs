@@ -4,52 +4,19 @@
 //! LSN, two u32, the upper first | checksum u16 | flags u16 | lower u16 | upper u16 | …      in the server's byte order
 //! ```
 //!
-//! Follows `storage/bufpage.h` and `storage/checksum_impl.h`: 32 sums side by side, each a variant of FNV-1a over every 32nd
-//! word of the page with the checksum taken as zero, then folded, and mixed with the block's number.
+//! Follows `storage/bufpage.h`.
+
+mod checksum;
 
 use pgm_proto::Lsn;
+
+use checksum::checksum;
 
 /// The bytes of a page.
 pub(super) const PAGE_BYTES: usize = 8192;
 
-const SUMS: usize = 32;
-const PRIME: u32 = 16_777_619;
+/// Where a page has its checksum.
 const CHECKSUM_AT: std::ops::Range<usize> = 8..10;
-/// Where the sums begin (`checksumBaseOffsets`).
-const OFFSETS: [u32; SUMS] = [
-    0x5B1F_36E9,
-    0xB852_5960,
-    0x02AB_50AA,
-    0x1DE6_6D2A,
-    0x79FF_467A,
-    0x9BB9_F8A3,
-    0x217E_7CD2,
-    0x83E1_3D2C,
-    0xF8D4_474F,
-    0xE39E_B970,
-    0x42C6_AE16,
-    0x9932_16FA,
-    0x7B09_3B5D,
-    0x98DA_FF3C,
-    0xF718_902A,
-    0x0B1C_9CDB,
-    0xE58F_764B,
-    0x1876_36BC,
-    0x5D7B_3BB1,
-    0xE73D_E7DE,
-    0x92BE_C979,
-    0xCCA6_C0B2,
-    0x304A_0979,
-    0x85AA_43D4,
-    0x7831_25BB,
-    0x6CA8_EAA2,
-    0xE407_EAC6,
-    0x4B5C_FC3E,
-    0x9FBF_8C76,
-    0x15CA_20BE,
-    0xF2CA_9FD3,
-    0x959B_D756,
-];
 
 /// Whether `page`, block `block` of its relation, has not changed since `since`: it was written, its last change is older,
 /// it is of no kind that changes without a trace, and its checksum says that it was read whole. Only for servers with page checksums, where a change of hint bits is logged
@@ -86,37 +53,6 @@ pub(super) fn is_sound(page: &[u8; PAGE_BYTES], block: u32, since: Lsn) -> bool 
     let word = |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
     let lsn = Lsn::new(u64::from(word(0)) << 32 | u64::from(word(4)));
     half(14) == 0 || lsn >= since || half(CHECKSUM_AT.start) == checksum(page, block)
-}
-
-/// The checksum that `page` should have as block `block` of its relation.
-fn checksum(page: &[u8; PAGE_BYTES], block: u32) -> u16 {
-    let mut sums = OFFSETS;
-    for (row_number, row) in page.chunks_exact(4 * SUMS).enumerate() {
-        let mut words = [0_u32; SUMS];
-        for (word, bytes) in words.iter_mut().zip(row.chunks_exact(4)) {
-            *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        }
-        if row_number == 0 {
-            // The checksum itself counts as zero: the lower half of the third word.
-            words[CHECKSUM_AT.start / 4] &= 0xFFFF_0000;
-        }
-        for (sum, word) in sums.iter_mut().zip(words) {
-            *sum = mixed(*sum, word);
-        }
-    }
-    for _ in 0..2 {
-        for sum in &mut sums {
-            *sum = mixed(*sum, 0);
-        }
-    }
-    let folded = sums.iter().fold(0, |all, sum| all ^ sum) ^ block;
-    // Never zero, which means none.
-    (folded % 65_535 + 1) as u16
-}
-
-fn mixed(sum: u32, word: u32) -> u32 {
-    let mixed = sum ^ word;
-    mixed.wrapping_mul(PRIME) ^ (mixed >> 17)
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ fn check(
         let left = usize::try_from(expected.size - offset).unwrap_or(READ_BYTES);
         let piece = &mut buffer[..left.min(READ_BYTES)];
         object.read_exact_at(piece, offset)?;
-        crc = crc32c::crc32c_append(crc, piece);
+        crc = pgm_storage::crc32c_append(crc, piece);
         visit(piece);
         offset += piece.len() as u64;
     }

@@ -126,7 +126,7 @@ impl Write for Checksummed {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.object.write(bytes)?;
         let before = self.checksum.load(Ordering::Relaxed);
-        let after = crc32c::crc32c_append(before, &bytes[..written]);
+        let after = pgm_storage::crc32c_append(before, &bytes[..written]);
         self.checksum.store(after, Ordering::Release);
         Ok(written)
     }

@@ -46,7 +46,7 @@ impl<'a> Pieces<'a> {
             let (start, length) = (extent.start as usize, extent.length as usize);
             let piece = frame.get(start..).and_then(|rest| rest.get(..length));
             let piece = piece.ok_or_else(|| damaged("an extent leaves its frame"))?;
-            crc = crc32c::crc32c_append(crc, piece);
+            crc = pgm_storage::crc32c_append(crc, piece);
             end += u64::from(extent.length);
             visit(piece)?;
         }

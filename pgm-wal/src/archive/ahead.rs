@@ -303,7 +303,7 @@ fn whole(path: &Path, file: &str, crc: u32) -> Result<(), ArchiveError> {
     while offset < bytes {
         opened.read_exact(&mut chunk).map_err(failed)?;
         check_pages(name, size, offset, &chunk).map_err(corrupt)?;
-        found = crc32c::crc32c_append(found, &chunk);
+        found = pgm_storage::crc32c_append(found, &chunk);
         offset += chunk.len() as u64;
     }
     if found == crc {

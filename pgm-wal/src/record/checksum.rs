@@ -8,8 +8,6 @@
 //! The only `unsafe` code of the crate is here: the calls of functions that need instructions, after a look whether the
 //! processor has them, and loads into a register of less than it holds.
 
-use crc_fast::{CrcAlgorithm, Digest};
-
 use super::header::HEADER_BYTES;
 
 /// From this length on folding many bytes at once is faster.
@@ -23,11 +21,7 @@ impl RecordChecksum {
     /// Goes on with bytes behind the header.
     #[inline]
     pub(super) fn append(&mut self, bytes: &[u8]) {
-        self.0 = if bytes.len() >= LONG_BYTES {
-            append_long(self.0, bytes)
-        } else {
-            crc32c::crc32c_append(self.0, bytes)
-        };
+        self.0 = pgm_storage::crc32c_append(self.0, bytes);
     }
 
     /// Ends with the header.
@@ -44,7 +38,7 @@ pub(crate) fn of_record(bytes: &[u8]) -> u32 {
         return 0;
     };
     if body.len() >= LONG_BYTES {
-        return RecordChecksum(crc_fast::crc32_iscsi(body)).finish(header);
+        return RecordChecksum(pgm_storage::crc32c(body)).finish(header);
     }
     of_short_record(header, body)
 }
@@ -280,13 +274,6 @@ mod folding {
     }
 }
 
-fn append_long(crc: u32, bytes: &[u8]) -> u32 {
-    let state = u64::from(!crc);
-    let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, state);
-    digest.update(bytes);
-    digest.finalize() as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,12 +287,6 @@ mod tests {
             checksum.append(before);
             checksum.append(after);
             assert_eq!(checksum.0, crc32c::crc32c(&bytes[..len]), "{len} bytes");
-            assert_eq!(append_long(0, &bytes[..len]), checksum.0, "{len} bytes");
-            assert_eq!(
-                crc_fast::crc32_iscsi(&bytes[..len]),
-                checksum.0,
-                "{len} bytes"
-            );
             if let Some((header, body)) = bytes[..len].split_first_chunk::<HEADER_BYTES>() {
                 let expected = crc32c::crc32c_append(crc32c::crc32c(body), &header[..20]);
                 assert_eq!(of_record(&bytes[..len]), expected, "{len} bytes");

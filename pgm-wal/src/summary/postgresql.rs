@@ -124,7 +124,7 @@ struct Checksummed<'a, W> {
 
 impl<W: Write> Checksummed<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.crc = crc32c::crc32c_append(self.crc, bytes);
+        self.crc = pgm_storage::crc32c_append(self.crc, bytes);
         self.out.write_all(bytes)
     }
 
@@ -213,7 +213,7 @@ impl<R: Read> Input<'_, R> {
     fn word(&mut self) -> io::Result<u32> {
         let mut bytes = [0; 4];
         self.input.read_exact(&mut bytes)?;
-        self.crc = crc32c::crc32c_append(self.crc, &bytes);
+        self.crc = pgm_storage::crc32c_append(self.crc, &bytes);
         Ok(u32::from_le_bytes(bytes))
     }
 
@@ -221,7 +221,7 @@ impl<R: Read> Input<'_, R> {
     fn entries(&mut self, count: usize) -> io::Result<Vec<u16>> {
         let mut bytes = vec![0; count * 2];
         self.input.read_exact(&mut bytes)?;
-        self.crc = crc32c::crc32c_append(self.crc, &bytes);
+        self.crc = pgm_storage::crc32c_append(self.crc, &bytes);
         let entries = bytes.chunks_exact(2);
         Ok(entries
             .map(|entry| u16::from_le_bytes([entry[0], entry[1]]))

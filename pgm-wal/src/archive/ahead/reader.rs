@@ -305,7 +305,7 @@ impl Shared {
         let mut file = self.create(path)?;
         let mut crc = 0;
         let found = archive.read_finished(name, self.size, spool, &mut |bytes| {
-            crc = crc32c::crc32c_append(crc, bytes);
+            crc = pgm_storage::crc32c_append(crc, bytes);
             file.write_all(bytes)
                 .map_err(|error| ArchiveError::file("write", path, error))
         })?;
