@@ -8,7 +8,7 @@ use std::thread;
 use pgm_proto::{Client, ConnInfo, Session};
 use serde_json::Value;
 
-use crate::{Cluster, Major, Pgmd, Scratch, StopMode, run_ok, wait_until};
+use crate::{Cluster, Major, Pgmd, Run, Scratch, StopMode, run_ok, wait_until};
 
 /// A way to read the files of a server.
 #[derive(Debug, Clone, Copy)]
@@ -172,30 +172,43 @@ impl FileReads {
         cluster.destroy();
     }
 
+    /// Takes a backup of at most so many KiB a second, in which something happens while the server knows that it runs.
+    fn in_the_middle(
+        &self,
+        pgmd: &Pgmd,
+        cluster: &Cluster,
+        rate: &str,
+        happens: impl FnOnce(),
+    ) -> Run {
+        let source = self.source;
+        let slowly = ["backup", "main", "--source", source, "--max-rate", rate];
+        thread::scope(|scope| {
+            let run = scope.spawn(|| pgmd.cli(&slowly));
+            wait_until("the backup has begun", || {
+                cluster.value(
+                    "select count(*) from pg_stat_activity where usename = 'pgm' and state = 'idle' \
+                     and query like 'SELECT pg_catalog.pg_backup_start%'",
+                ) == "1"
+            });
+            happens();
+            run.join().unwrap()
+        })
+    }
+
     /// A backup ends when the session does that `which` names, among those of pgm in `pg_stat_activity`, and the next one goes on from it.
     pub fn ends_with_the_session(&self, which: &str, says: &str) {
         let mut cluster = self.server(Major::V17);
         let mut pgmd = Pgmd::configured(&[("main", &cluster.conninfo())]);
         pgmd.start();
         pgmd.wait_streaming("main");
-        let slowly = [
-            "backup",
-            "main",
-            "--source",
-            self.source,
-            "--max-rate",
-            "1024",
-        ];
-        let run = thread::scope(|scope| {
-            let run = scope.spawn(|| pgmd.cli(&slowly));
-            let begun = "from pg_stat_activity where usename = 'pgm' and query like 'SELECT pg_catalog.pg_backup_start%' \
-             and state = 'idle'";
-            let session = format!("from pg_stat_activity where usename = 'pgm' and {which}");
-            wait_until("the backup has begun", || {
-                cluster.value(&format!("select count(*) {begun}")) == "1"
+        let session = format!("from pg_stat_activity where usename = 'pgm' and {which}");
+        let run = self.in_the_middle(&pgmd, &cluster, "1024", || {
+            // One that reads has not read yet when the backup begins.
+            wait_until("the session is ended", || {
+                let ended =
+                    format!("select count(*) filter (where pg_terminate_backend(pid)) {session}");
+                cluster.value(&ended) != "0"
             });
-            cluster.sql(&format!("select pg_terminate_backend(pid) {session}"));
-            run.join().unwrap()
         });
         assert_ne!(run.status, 0);
         assert!(run.stderr.contains(says), "{}", run.stderr);
@@ -225,24 +238,8 @@ impl FileReads {
         let mut pgmd = Pgmd::configured(&[("main", &standby.conninfo())]);
         pgmd.start();
         pgmd.wait_streaming("main");
-        let slowly = [
-            "backup",
-            "main",
-            "--source",
-            self.source,
-            "--max-rate",
-            "20480",
-        ];
-        let run = thread::scope(|scope| {
-            let run = scope.spawn(|| pgmd.cli(&slowly));
-            wait_until("the backup has begun", || {
-                standby.value(
-                    "select count(*) from pg_stat_activity where usename = 'pgm' and state = 'idle' \
-                     and query like 'SELECT pg_catalog.pg_backup_start%'",
-                ) == "1"
-            });
+        let run = self.in_the_middle(&pgmd, &standby, "20480", || {
             standby.sql("select pg_promote()");
-            run.join().unwrap()
         });
         assert_ne!(run.status, 0);
         for said in ["the standby was promoted during online backup", "HINT:"] {
