@@ -17,7 +17,7 @@
 //! - Only finished segments are here, which never change, under their full name. So one that is asked for is the right one
 //!   whichever timeline recovery has gone to.
 //! - Nothing here is needed. Whatever is in doubt is removed and fetched again, and no trouble here is an answer to
-//!   PostgreSQL. Nothing is synced: the checksum finds what a crash has left, and PostgreSQL syncs what it takes.
+//!   PostgreSQL. The checksum finds what a crash has left, and PostgreSQL syncs what it takes.
 
 mod reader;
 

@@ -309,7 +309,13 @@ impl Shared {
             file.write_all(bytes)
                 .map_err(|error| ArchiveError::file("write", path, error))
         })?;
-        Ok(found.then_some(crc))
+        if !found {
+            return Ok(None);
+        }
+        // Not for safety: PostgreSQL syncs what it takes, and replays nothing meanwhile. It finds it done.
+        file.sync_data()
+            .map_err(|error| ArchiveError::file("sync", path, error))?;
+        Ok(Some(crc))
     }
 
     fn create(&self, path: &Path) -> Result<File, ArchiveError> {
